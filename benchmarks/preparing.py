@@ -17,9 +17,10 @@ from scaling.data.prepare import prepare
 from scaling.data.tokenizer import _train
 from scaling.data.tokens import write_tokens
 from scaling.mixture import Weights
+from scaling.model import Llama
 from scaling.recipe import Corpus, Recipe
 from scaling.source import Local
-from scaling.spec import AdamW, Batch, Budget, CausalLM, Cosine, Llama, RunSpec, Study, Tokenizer
+from scaling.spec import AdamW, Batch, Budget, CausalLM, Cosine, RunSpec, Study, Tokenizer
 
 VOCAB_SIZE = 8192
 ROUNDS = 5

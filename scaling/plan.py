@@ -10,7 +10,8 @@ from rich.table import Table
 
 from scaling.data.ledger import ledger
 from scaling.data.prepare import is_prepared, open_stream, prepare
-from scaling.spec import RunSpec, trunk_identity
+from scaling.identity import directory_name, trunk_identity
+from scaling.spec import RunSpec
 from scaling.status import STYLES, Status, duration, short
 from scaling.train.schedule import branch_step
 
@@ -63,7 +64,7 @@ def plan_table(rows: list[tuple[RunSpec, Status]], unique: list[int | None]) -> 
             total_seconds += seconds / spec.placement.runs_per_device
             total_tokens += own_tokens
         table.add_row(
-            spec.directory_name,
+            directory_name(spec),
             f"[{STYLES.get(status.state, 'dim')}]{status.state}",
             short(num_tokens),
             short(from_trunk) if from_trunk else "",

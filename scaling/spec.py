@@ -7,20 +7,17 @@ configuration can name Python code to run.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from scaling.files import write_json
-from scaling.mixture import Stages, Weights
+from scaling.mixture import Stages
+from scaling.model import Model
 from scaling.part import Name, Part, Share
-from scaling.recipe import Recipe, Shuffled
-
-RESULTS_VERSION = 2
-"""Raised when a change of code changes the numbers of an unchanged spec; part of every fingerprint."""
+from scaling.placement import Placement, Zero
+from scaling.recipe import Recipe
 
 # ---- what the study asks -----------------------------------------------------------------------
 
@@ -53,40 +50,6 @@ class Tokenizer(Part):
     vocab_size: int = Field(ge=300, le=1_000_000)
     domains: Annotated[tuple[Name, ...], AfterValidator(lambda names: tuple(sorted(names)))] = Field(min_length=1)
     num_bytes: int = Field(default=10_000_000, ge=1)
-
-
-class Shape(Part):
-    """The size of a transformer: one rung of a ladder."""
-
-    hidden_size: int = Field(ge=8)
-    num_layers: int = Field(ge=1)
-    num_heads: int = Field(ge=1)
-    intermediate_size: int = Field(ge=8)
-
-
-class Llama(Shape):
-    """Llama-style decoder: rotary positions, RMSNorm, SwiGLU, tied embeddings."""
-
-    kind: Literal["llama"] = "llama"
-
-    def num_params(self, vocab_size: int) -> int:
-        """N: all but the embedding, which is also the head."""
-        h, f = self.hidden_size, self.intermediate_size
-        return self.num_layers * (4 * h * h + 3 * h * f + 2 * h) + h
-
-
-class Bert(Shape):
-    """BERT-style encoder: learned positions, LayerNorm, GELU, tied embeddings, no dropout."""
-
-    kind: Literal["bert"] = "bert"
-
-    def num_params(self, vocab_size: int) -> int:
-        """N: all but token, position and type embeddings; the head's transform and bias are in it."""
-        h, f = self.hidden_size, self.intermediate_size
-        return self.num_layers * (4 * h * h + 2 * h * f + 9 * h + f) + 2 * h + (h * h + 3 * h) + vocab_size
-
-
-Model = Annotated[Llama | Bert, Field(discriminator="kind")]
 
 
 class CausalLM(Part):
@@ -209,32 +172,6 @@ class Evaluation(Part):
 
     max_tokens: int = Field(default=100_000, ge=1)
     every_tokens: int | None = Field(default=None, ge=1)
-
-
-# ---- where it runs: not part of the identity -----------------------------------------------------
-
-
-class Zero(Part):
-    """DeepSpeed ZeRO: what the ranks share out. 0 nothing, 1 optimiser state, 2 + gradients, 3 + weights."""
-
-    stage: Literal[0, 1, 2, 3] = 0
-    offload: Literal["none", "cpu"] = "none"
-
-
-class Placement(Part):
-    """Where a run computes.
-
-    ranks: processes of one run. micro_batch: sequences per rank and pass; None: the whole share of a rank.
-    runs_per_device: runs of a sweep side by side. threads: per rank; None: cores / (ranks x runs).
-    checkpoint_seconds: time between checkpoints, that is, the most that a crash can cost.
-    """
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    ranks: int = Field(default=1, ge=1)
-    micro_batch: int | None = Field(default=None, ge=1)
-    threads: int | None = Field(default=None, ge=1)
-    runs_per_device: int = Field(default=1, ge=1)
-    checkpoint_seconds: float = Field(default=60.0, ge=0)
 
 
 class Tracking(Part):
@@ -363,63 +300,6 @@ class RunSpec(Part):
         head = self.tokenizer.vocab_size * model.hidden_size
         attention = 12 * model.num_layers * model.hidden_size * length
         return 6 * (self.num_params + predicted_frac * head) + attention
-
-    @property
-    def directory_name(self) -> str:
-        return f"{self.name}-{fingerprint(self)[:8]}"
-
-
-NOT_IDENTITY = frozenset({"name", "study", "zero", "placement", "tracking"})
-"""Fields of a RunSpec that cannot change its numbers (beyond floating-point order)."""
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a JSON value, whatever the order of its keys."""
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def fingerprint(spec: RunSpec) -> str:
-    """The run's identity: 64 hex digits over everything that can change its numbers.
-
-    Paths and hub names are not in it: what a domain holds is (`content`), so moved files are the same run.
-    """
-    return digest(_identity(spec))
-
-
-def trunk_identity(spec: RunSpec) -> str | None:
-    """What runs that share a stable phase have in common: all but D, the decay and the evaluation.
-
-    None where the learning rate, or what is read when, depends on D from the start: nothing can be shared.
-    """
-    if not isinstance(spec.schedule, WarmupStableDecay) or not is_nested(spec):
-        return None
-    tree = _identity(spec)
-    del tree["evaluation"], tree["schedule"]["decay_frac"]
-    del tree["budget"]["num_tokens"]
-    return digest(tree)
-
-
-def is_nested(spec: RunSpec) -> bool:
-    """Whether a smaller budget reads a prefix of what a larger one reads."""
-    return isinstance(spec.recipe.order, Shuffled) and spec.budget.repetition is None
-
-
-def _identity(spec: RunSpec) -> dict[str, Any]:
-    tree = spec.model_dump(mode="json", exclude=set(NOT_IDENTITY))
-    recipe = spec.recipe.effective
-    tree["recipe"] = recipe.model_dump(mode="json")
-    del tree["recipe"]["corpus"]["domains"], tree["recipe"]["corpus"]["references"]  # `content` says what they hold
-    tree["content"] = {name: spec.content[name] for name in recipe.used_texts}
-    for field, scorer in recipe.scorers:
-        tree["recipe"][field]["scorer"] = scorer.identity
-    if isinstance(recipe.mixture, Weights):
-        tree["recipe"]["mixture"]["weights"] = {
-            name: weight for name, weight in recipe.mixture.weights.items() if weight
-        }
-    tree["results_version"] = RESULTS_VERSION
-    del tree["budget"]["max_epochs"]  # a limit that is checked, and changes nothing
-    return tree
 
 
 def write_spec(path: Path, spec: RunSpec) -> None:

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scaling.files import write_json
+from scaling.identity import directory_name
 from scaling.spec import RunSpec, read_spec
 
 State = Literal["planned", "running", "complete", "interrupted", "failed", "diverged"]
@@ -106,7 +107,7 @@ def status_table(rows: list[tuple[RunSpec, Status]]) -> Table:
     for spec, status in rows:
         loss = status.loss.get(spec.study.target)
         table.add_row(
-            spec.directory_name,
+            directory_name(spec),
             f"[{STYLES.get(status.state, 'dim')}]{status.state}",
             short(status.tokens),
             short(spec.budget.num_tokens),

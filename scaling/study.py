@@ -18,10 +18,11 @@ from scaling.data.card import write_data_card
 from scaling.data.prepare import Prepared, is_prepared, open_stream, packed, prepare
 from scaling.data.stream import check_budget
 from scaling.files import write_json
+from scaling.identity import directory_name, fingerprint, trunk_identity
 from scaling.launch import exit_reason, launch, run_warnings, start_server
 from scaling.plan import plan_table, tokens_to_train, unique_tokens
 from scaling.progress import SweepProgress
-from scaling.spec import RunSpec, fingerprint, read_spec, trunk_identity
+from scaling.spec import RunSpec, read_spec
 from scaling.status import LOG_WIDTH, Status, read_status, status_table, write_status
 
 SECONDS_BETWEEN_LOOKS = 0.3
@@ -169,7 +170,7 @@ def _outcome(exit_code: int, run: PlannedRun) -> Status:
 
 def _run_dir(spec: RunSpec, runs: Path) -> Path:
     """The folder of a run: of a complete record of it anywhere under the root, else its own in `runs`."""
-    run_dir, identity = runs / spec.directory_name, fingerprint(spec)
+    run_dir, identity = runs / directory_name(spec), fingerprint(spec)
     root = runs.parent if runs.name == spec.study.name else runs
     if not run_dir.exists():
         for known in [*runs.glob(f"*-{identity[:8]}"), *root.glob(f"*/*-{identity[:8]}")]:

@@ -22,8 +22,9 @@ from typing import Any
 import wandb
 import wandb.sdk.launch  # wandb.init imports it: most of a second in each run, if not done here before the fork
 
+from scaling.identity import digest, directory_name, fingerprint
 from scaling.record import EvalPoint
-from scaling.spec import RunSpec, digest, fingerprint
+from scaling.spec import RunSpec
 
 SCHEMA = 1
 
@@ -42,7 +43,7 @@ class Tracker:
             entity=spec.tracking.entity,
             mode=spec.tracking.mode,
             id=digest(spec.study.name)[:8] + identity[:16],
-            name=spec.directory_name,
+            name=directory_name(spec),
             group=spec.study.name,
             job_type="pretrain",
             resume="allow" if spec.tracking.mode == "online" else None,

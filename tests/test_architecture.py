@@ -18,9 +18,10 @@ MODULES = {
 }
 
 LAYERS = [
-    r"scaling\.(document|files|part|source|mixture|data\.randomness|data\.(filters|degraders|scorers)\..*)",
+    r"scaling\.(document|files|part|source|mixture|model|placement|data\.randomness|data\.(filters|degraders|scorers)\..*)",
     r"scaling\.recipe",
     r"scaling\.spec",
+    r"scaling\.identity",
     r"scaling\.record",
     r"scaling\.status",
     r"scaling\.(data\..*|tracking)",

@@ -18,8 +18,9 @@ from scaling.__main__ import compose_points, shipped
 from scaling.config import Point
 from scaling.config_errors import WANTED, ConfigError, no_such_key
 from scaling.data.filters.language import CODES
+from scaling.identity import directory_name, fingerprint, trunk_identity
 from scaling.recipe import Degrader, Filter
-from scaling.spec import RunSpec, fingerprint, trunk_identity
+from scaling.spec import RunSpec
 
 OWN = ["corpus=own", *(f"+corpus.domains.{d}={{kind:local,path:{d}.jsonl}}" for d in "ab")]
 
@@ -48,7 +49,7 @@ def sweep(monkeypatch: pytest.MonkeyPatch, *overrides: str) -> list[RunSpec]:
 
 def test_the_order_of_overrides_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = ["budget.num_tokens=2_000_000", "seeds.init=3", "objective=mlm"]
-    assert one(monkeypatch, *overrides).directory_name == one(monkeypatch, *reversed(overrides)).directory_name
+    assert directory_name(one(monkeypatch, *overrides)) == directory_name(one(monkeypatch, *reversed(overrides)))
 
 
 def test_the_order_of_weights_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,10 @@ import pytest
 from lab import SpecMaker
 from pydantic import ValidationError
 
-from scaling import spec as spec_module
+from scaling import identity
 from scaling.files import write_json
-from scaling.spec import RunSpec, fingerprint, read_spec, write_spec
+from scaling.identity import fingerprint
+from scaling.spec import RunSpec, read_spec, write_spec
 
 
 def test_a_spec_survives_its_file(tmp_path: Path, spec: SpecMaker) -> None:
@@ -31,7 +32,7 @@ def test_a_spec_cannot_be_changed(spec: SpecMaker) -> None:
 def test_a_change_of_results_is_a_change_of_identity(spec: SpecMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_spec = spec()
     before = fingerprint(tiny_spec)
-    monkeypatch.setattr(spec_module, "RESULTS_VERSION", 999)
+    monkeypatch.setattr(identity, "RESULTS_VERSION", 999)
     assert fingerprint(tiny_spec) != before
 
 

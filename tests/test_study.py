@@ -16,6 +16,7 @@ import pytest
 from lab import Lab, Saboteur, SpecMaker, points, wait_for, wandb_files
 
 from scaling import study
+from scaling.identity import directory_name
 from scaling.spec import RunSpec
 from scaling.status import read_status, write_status
 from scaling.study import plan_runs, run_study
@@ -147,8 +148,8 @@ def test_a_link_to_a_run_that_was_removed_is_trained_anew(
 
 def test_a_half_made_folder_of_the_same_run_elsewhere_is_passed_over(spec: SpecMaker, runs: Path) -> None:
     run = spec(SHORT)
-    (runs.parent / "other" / run.directory_name).mkdir(parents=True)
-    assert plan_runs([run], runs)[0].run_dir == runs / run.directory_name
+    (runs.parent / "other" / directory_name(run)).mkdir(parents=True)
+    assert plan_runs([run], runs)[0].run_dir == runs / directory_name(run)
 
 
 def test_a_sweep_names_each_run_once(spec: SpecMaker, runs: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from lab import Lab, SpecMaker, points, wandb_files
 
-from scaling.spec import digest, fingerprint
+from scaling.identity import digest, directory_name, fingerprint
 
 
 def expected_eval_keys(objective: str) -> set[str]:
@@ -26,7 +26,7 @@ def test_a_run_logs_its_config_history_and_summary(lab: Lab, spec: SpecMaker, tm
     assert log.warning is None
     assert log.has_ended
     assert log.run_id == digest("tiny")[:8] + fingerprint(run)[:16]
-    assert log.name == run.directory_name
+    assert log.name == directory_name(run)
 
     assert {"schema", "fingerprint", "spec", "num_params", "flops_per_token", "environment"} <= set(log.config)
     assert (log.config["schema"], log.config["fingerprint"]) == (1, fingerprint(run))

@@ -28,8 +28,9 @@ from scaling.data.prepare import Prepared, open_stream
 from scaling.data.selection import CONTAMINATED
 from scaling.data.stream import MixtureStream
 from scaling.files import write_json
+from scaling.identity import digest
 from scaling.source import Embedded, Source
-from scaling.spec import RunSpec, digest
+from scaling.spec import RunSpec
 
 SCHEMA = 2
 

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.mixtures import displacements
+from scaling.identity import digest
 from scaling.mixture import Mixture, Stages, Weights
 from scaling.part import Part
-from scaling.spec import RunSpec, digest
+from scaling.spec import RunSpec
 
 MOST_WORDS = 5
 """Longer lists in a filter, such as stop words, are told by their number and by a hash."""

@@ -13,8 +13,8 @@ from scaling.data.cache import build_once, read_manifest
 from scaling.data.document_sets import DocumentSet
 from scaling.data.near_duplicates import duplicates_of
 from scaling.data.survey import signature_column
+from scaling.identity import digest
 from scaling.recipe import ExactDedup, NearDedup
-from scaling.spec import digest
 
 DEDUP_VERSION = 1
 """Raised when a change of code changes which documents are duplicates."""

@@ -26,9 +26,9 @@ from scaling.data.cache import build_once, is_whole, read_manifest
 from scaling.data.documents import check_content, parts, read_part
 from scaling.data.split import Side, side
 from scaling.document import Document
+from scaling.identity import digest
 from scaling.recipe import Degrader
 from scaling.source import Source
-from scaling.spec import digest
 
 if TYPE_CHECKING:
     import pyarrow as pa

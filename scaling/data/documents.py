@@ -13,8 +13,8 @@ from scaling.data.formats import READING_VERSION, read_file
 from scaling.data.hub import pin, read_hub
 from scaling.data.local_files import SourcePart, local_files, local_parts
 from scaling.document import Document
+from scaling.identity import digest
 from scaling.source import Embedded, Local, Source
-from scaling.spec import digest
 
 __all__ = ["SourcePart", "check_content", "content_fingerprint", "parts", "pin", "read_documents", "read_part"]
 

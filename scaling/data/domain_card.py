@@ -20,8 +20,8 @@ from scaling.data.languages import language_column, language_shares
 from scaling.data.selection import CONTAMINATED, Rules, Selected, read_scores
 from scaling.data.survey import score_column
 from scaling.files import write_json
+from scaling.identity import digest
 from scaling.recipe import ByScore, Scorer
-from scaling.spec import digest
 
 CARD_VERSION = 1
 """Raised when a change of code changes what a card says."""

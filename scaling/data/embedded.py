@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Literal
 
 from scaling.files import file_sha256
-from scaling.spec import digest
+from scaling.identity import digest
 
 Part = Literal["docs", "code", "legal"]
 Text = tuple[str, str]

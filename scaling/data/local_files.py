@@ -14,8 +14,8 @@ from typing import Any
 from scaling.data.formats import READERS, READING_VERSION, file_format
 from scaling.data.raw_text import codec
 from scaling.files import file_sha256, write_json
+from scaling.identity import digest
 from scaling.source import Local
-from scaling.spec import digest
 
 PART_BYTES = 256 << 20
 """Of files as they are on disk. Many parts let machines share the work; each costs an entry of every cache."""

@@ -28,8 +28,8 @@ from scaling.data.survey import (
     verdicts,
 )
 from scaling.data.tokens import TokenStore
+from scaling.identity import digest
 from scaling.recipe import ByScore, ExactDedup, NearDedup, NGramOverlap, Quality, Recipe, Scorer
-from scaling.spec import digest
 
 SELECTION_VERSION = 1
 """Raised when a change of code changes what is selected."""

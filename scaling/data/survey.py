@@ -33,8 +33,8 @@ from scaling.data.contamination import (
 from scaling.data.document_sets import DocumentSet
 from scaling.data.near_duplicates import signatures
 from scaling.document import Document
+from scaling.identity import digest
 from scaling.recipe import Filter, NearDedup, NGramOverlap, Scorer
-from scaling.spec import digest
 
 SURVEY_VERSION = 1
 """Raised when a change of code changes what a column holds."""

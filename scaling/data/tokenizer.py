@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from scaling.data.cache import build_once, read_manifest
 from scaling.data.document_sets import DocumentSet
-from scaling.spec import Tokenizer, digest
+from scaling.identity import digest
+from scaling.spec import Tokenizer
 
 if TYPE_CHECKING:
     import tokenizers

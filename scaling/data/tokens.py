@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scaling.data.cache import build_once, read_manifest
 from scaling.data.document_sets import DocumentSet
 from scaling.data.tokenizer import END_OF_TEXT_ID, TrainedTokenizer
-from scaling.spec import digest
+from scaling.identity import digest
 
 if TYPE_CHECKING:
     import tokenizers

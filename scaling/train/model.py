@@ -16,7 +16,8 @@ from transformers import (
 )
 
 from scaling.data.tokenizer import END_OF_TEXT, END_OF_TEXT_ID, MASK, PAD, PAD_ID, UNKNOWN
-from scaling.spec import Bert, Llama, RunSpec
+from scaling.model import Bert, Llama
+from scaling.spec import RunSpec
 
 
 def build_model(spec: RunSpec) -> PreTrainedModel:

@@ -15,8 +15,9 @@ from scaling.data.ledger import ledger
 from scaling.data.prepare import open_stream, packed, prepare
 from scaling.data.stream import MixtureStream
 from scaling.evaluate.loss import evaluate
+from scaling.identity import fingerprint
 from scaling.record import EvalPoint
-from scaling.spec import RunSpec, fingerprint
+from scaling.spec import RunSpec
 from scaling.train.checkpoint import keep_newest, save_checkpoint
 from scaling.train.engine import Engine, TrainState, device_of, from_rank_0, join_ranks, leave_ranks
 from scaling.train.model import build_model, export_tokenizer

@@ -16,8 +16,9 @@ from scaling.data.card import run_card
 from scaling.data.ledger import Ledger
 from scaling.data.prepare import Prepared
 from scaling.data.stream import MixtureStream
+from scaling.identity import trunk_identity
 from scaling.record import EvalPoint, append_point, restart_points
-from scaling.spec import RunSpec, trunk_identity
+from scaling.spec import RunSpec
 from scaling.status import State, Status, read_status, write_status
 from scaling.tracking import Tracker
 from scaling.train.start import Start

@@ -6,7 +6,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.spec import RunSpec, fingerprint
+from scaling.identity import fingerprint
+from scaling.spec import RunSpec
 from scaling.status import read_status
 from scaling.train.checkpoint import newest_checkpoint
 from scaling.train.engine import TrainState, from_rank_0

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-from scaling.spec import RunSpec, digest, trunk_identity
+from scaling.identity import digest, trunk_identity
+from scaling.spec import RunSpec
 from scaling.train.checkpoint import newest_checkpoint, save_checkpoint
 from scaling.train.engine import TrainState, device_of
 from scaling.train.schedule import branch_step

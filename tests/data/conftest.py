@@ -9,9 +9,10 @@ from made_up import SpecMaker, sentences, write_jsonl
 
 from scaling.data.documents import content_fingerprint
 from scaling.mixture import Weights
+from scaling.model import Llama
 from scaling.recipe import Corpus, NoDecontamination, Recipe
 from scaling.source import Local, Source
-from scaling.spec import AdamW, Batch, Budget, CausalLM, Cosine, Llama, RunSpec, Study, Tokenizer
+from scaling.spec import AdamW, Batch, Budget, CausalLM, Cosine, RunSpec, Study, Tokenizer
 
 
 @pytest.fixture(scope="session")
