@@ -1,43 +1,244 @@
-"""What is trained: a transformer of some family and size."""
+"""What is trained: a transformer of some family and size, new or from a checkpoint, and what it is made of."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from scaling.part import Part
 
+Family = Literal["llama", "gpt2", "bert", "modernbert"]
+
+
+class Anatomy(Part):
+    """What the costs of a model follow from.
+
+    num_params: N, all weights but the embeddings and the projection onto the vocabulary. head_params: those of N that
+    work at predicted positions only. embedding_params: token, position and type embeddings, and a projection that is
+    not tied to them.
+    attention_width: heads x their size. num_local_layers: of num_layers, those in which a token attends to
+    `local_window` positions at most. is_gated: a feed-forward of three matrices rather than two.
+    max_length: tokens of the longest sequence.
+    """
+
+    family: Family
+    vocab_size: int
+    max_length: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_params: int
+    head_params: int
+    embedding_params: int
+    attention_width: int
+    is_gated: bool
+    num_local_layers: int = 0
+    local_window: int = 0
+
+    def attended(self, length: int) -> int:
+        """Positions that a token attends to, summed over the layers: those of the future count, as is usual."""
+        num_local = self.num_local_layers
+        return (self.num_layers - num_local) * length + num_local * min(length, self.local_window)
+
+
+# ---- from a config to its anatomy: what the classes of transformers build from it ----------------------
+
+
+def _llama(config: Mapping[str, Any]) -> Anatomy:
+    h, f, num_layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
+    heads = config["num_attention_heads"]
+    size = config.get("head_dim") or h // heads
+    q, kv = heads * size, (config.get("num_key_value_heads") or heads) * size
+    biases = (q + 2 * kv + h if config.get("attention_bias") else 0) + (2 * f + h if config.get("mlp_bias") else 0)
+    embeddings = config["vocab_size"] * h
+    return Anatomy(
+        **_sizes("llama", config),
+        num_params=num_layers * (2 * h * q + 2 * h * kv + 3 * h * f + 2 * h + biases) + h,
+        head_params=0,
+        embedding_params=embeddings if config.get("tie_word_embeddings", False) else 2 * embeddings,
+        attention_width=q,
+        is_gated=True,
+    )
+
+
+def _gpt2(config: Mapping[str, Any]) -> Anatomy:
+    h, f, num_layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
+    tokens = config["vocab_size"] * h * (1 if config.get("tie_word_embeddings", True) else 2)
+    return Anatomy(
+        **_sizes("gpt2", config),
+        num_params=num_layers * (4 * h * h + 2 * h * f + 9 * h + f) + 2 * h,
+        head_params=0,
+        embedding_params=tokens + config["max_position_embeddings"] * h,
+        attention_width=h,
+        is_gated=False,
+    )
+
+
+def _bert(config: Mapping[str, Any]) -> Anatomy:
+    h, f, num_layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
+    head = h * h + 3 * h + config["vocab_size"]
+    tokens = config["vocab_size"] * h * (1 if config.get("tie_word_embeddings", True) else 2)
+    return Anatomy(
+        **_sizes("bert", config),
+        num_params=num_layers * (4 * h * h + 2 * h * f + 9 * h + f) + 2 * h + head,
+        head_params=head,
+        embedding_params=tokens + (config["max_position_embeddings"] + config.get("type_vocab_size", 2)) * h,
+        attention_width=h,
+        is_gated=False,
+    )
+
+
+def _modernbert(config: Mapping[str, Any]) -> Anatomy:
+    h, f, num_layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
+    norm = 2 * h if config.get("norm_bias") else h
+    biases = (4 * h if config.get("attention_bias") else 0) + (2 * f + h if config.get("mlp_bias") else 0)
+    head = h * h + norm + (h if config.get("classifier_bias") else 0)
+    head += config["vocab_size"] if config.get("decoder_bias", True) else 0
+    # A norm of the embeddings stands where the first layer has none before its attention.
+    body = num_layers * (4 * h * h + 3 * h * f + 2 * norm + biases) + norm
+    every = config.get("global_attn_every_n_layers", 3)
+    of_pattern = ["sliding_attention" if layer % every else "full_attention" for layer in range(num_layers)]
+    layer_types = config.get("layer_types") or of_pattern
+    tokens = config["vocab_size"] * h * (1 if config.get("tie_word_embeddings", True) else 2)
+    return Anatomy(
+        **_sizes("modernbert", config),
+        num_params=body + head,
+        head_params=head,
+        embedding_params=tokens,
+        attention_width=h,
+        is_gated=True,
+        num_local_layers=layer_types.count("sliding_attention"),
+        local_window=2 * (config.get("local_attention", 128) // 2) + 1,  # itself, and half of it on each side
+    )
+
+
+def _sizes(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "family": family,
+        "vocab_size": config["vocab_size"],
+        "max_length": config["max_position_embeddings"],
+        "hidden_size": config["hidden_size"],
+        "intermediate_size": config["intermediate_size"],
+        "num_layers": config["num_hidden_layers"],
+    }
+
+
+_ANATOMIES: dict[str, Callable[[Mapping[str, Any]], Anatomy]] = {
+    "llama": _llama,
+    "gpt2": _gpt2,
+    "bert": _bert,
+    "modernbert": _modernbert,
+}
+
+GPT2_KEYS = {
+    "n_embd": "hidden_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_positions": "max_position_embeddings",
+    "n_inner": "intermediate_size",
+}
+"""What GPT-2 alone calls by another name."""
+
+
+def anatomy(config: Mapping[str, Any]) -> Anatomy:
+    """What the model of a `config.json` of transformers is made of, read without transformers.
+
+    ValueError if its family is none of ours, or if it does not say how large it is.
+    """
+    family = config.get("model_type")
+    if family not in _ANATOMIES:
+        raise ValueError(f"model_type must be one of {sorted(_ANATOMIES)}, got {family!r}")
+    named = {GPT2_KEYS.get(key, key) if family == "gpt2" else key: value for key, value in config.items()}
+    try:
+        if family == "gpt2" and named.get("intermediate_size") is None:
+            named["intermediate_size"] = 4 * named["hidden_size"]
+        return _ANATOMIES[family](named)
+    except KeyError as error:
+        raise ValueError(f"{error.args[0]} is missing") from None
+
+
+# ---- what a spec says ----------------------------------------------------------------------------------
+
 
 class Shape(Part):
-    """The size of a transformer: one rung of a ladder."""
+    """The size of a new transformer: one rung of a ladder. Embeddings are tied, and there is no dropout."""
 
     hidden_size: int = Field(ge=8)
     num_layers: int = Field(ge=1)
     num_heads: int = Field(ge=1)
     intermediate_size: int = Field(ge=8)
 
+    def config(self, vocab_size: int, sequence_length: int) -> dict[str, Any]:
+        """The same, as a `config.json` of transformers says it."""
+        return {
+            "vocab_size": vocab_size,
+            "hidden_size": self.hidden_size,
+            "num_hidden_layers": self.num_layers,
+            "num_attention_heads": self.num_heads,
+            "intermediate_size": self.intermediate_size,
+            "max_position_embeddings": sequence_length,
+            "tie_word_embeddings": True,
+        }
+
 
 class Llama(Shape):
-    """Llama-style decoder: rotary positions, RMSNorm, SwiGLU, tied embeddings."""
+    """Llama-style decoder: rotary positions, RMSNorm, SwiGLU (Touvron et al. 2023)."""
 
     kind: Literal["llama"] = "llama"
 
-    def num_params(self, vocab_size: int) -> int:
-        """N: all but the embedding, which is also the head."""
-        h, f = self.hidden_size, self.intermediate_size
-        return self.num_layers * (4 * h * h + 3 * h * f + 2 * h) + h
+
+class Gpt2(Shape):
+    """GPT-2 decoder: learned positions, LayerNorm before each part, GELU (Radford et al. 2019)."""
+
+    kind: Literal["gpt2"] = "gpt2"
 
 
 class Bert(Shape):
-    """BERT-style encoder: learned positions, LayerNorm, GELU, tied embeddings, no dropout."""
+    """BERT encoder: learned positions, LayerNorm after each part, GELU (Devlin et al. 2019)."""
 
     kind: Literal["bert"] = "bert"
 
-    def num_params(self, vocab_size: int) -> int:
-        """N: all but token, position and type embeddings; the head's transform and bias are in it."""
-        h, f = self.hidden_size, self.intermediate_size
-        return self.num_layers * (4 * h * h + 2 * h * f + 9 * h + f) + 2 * h + (h * h + 3 * h) + vocab_size
+
+class ModernBert(Shape):
+    """ModernBERT encoder: rotary positions, GeGLU, every third layer global, the others over 129 positions.
+
+    Warner et al. 2024. A feed-forward of `intermediate_size` has three matrices here, as in Llama.
+    """
+
+    kind: Literal["modernbert"] = "modernbert"
 
 
-Model = Annotated[Llama | Bert, Field(discriminator="kind")]
+class Checkpoint(Part):
+    """A model to go on from, with its tokenizer: a `transformers` folder at `path`, or `repo` of the hub.
+
+    revision: of the repo, pinned to a commit before the first run. content: a hash of config.json and the weights;
+    anatomy: what its config.json says. Both are filled in when a run is specified.
+    """
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    path: str | None = Field(default=None, min_length=1)
+    repo: str | None = Field(default=None, min_length=1)
+    revision: str | None = Field(default=None, min_length=1)
+    content: str | None = None
+    anatomy: Anatomy | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Checkpoint:
+        if (self.path is None) == (self.repo is None):
+            raise ValueError(f"path or repo: wanted one of the two, got path={self.path!r}, repo={self.repo!r}")
+        if self.repo is None and self.revision is not None:
+            raise ValueError(f"revision goes with repo, got {self.revision!r} with path={self.path!r}")
+        return self
+
+
+Model = Annotated[Llama | Gpt2 | Bert | ModernBert | Checkpoint, Field(discriminator="kind")]
+
+
+def anatomy_of(model: Model, vocab_size: int, sequence_length: int) -> Anatomy:
+    """What a model is made of; vocab_size and sequence_length are those of a new one."""
+    if isinstance(model, Checkpoint):
+        assert model.anatomy is not None, "a checkpoint is looked at when its run is specified"
+        return model.anatomy
+    return anatomy({"model_type": model.kind, **model.config(vocab_size, sequence_length)})

@@ -16,7 +16,7 @@ from scaling.data.packing import PackedDocuments
 from scaling.data.selection import Rules, Selected, read_scores, select, select_validation, validation_address
 from scaling.data.split import Side
 from scaling.data.stream import MixtureStream
-from scaling.data.tokenizer import TrainedTokenizer, tokenizer_address, train_tokenizer
+from scaling.data.tokenizer import TrainedTokenizer, open_tokenizer, tokenizer_address
 from scaling.data.tokens import build_store, build_store_part, store_address
 from scaling.recipe import ByScore, NGramOverlap
 from scaling.spec import RunSpec
@@ -88,7 +88,7 @@ def prepare(spec: RunSpec, cache: Path, report: Report) -> Prepared:
     a source changed since the spec was made.
     """
     recipe, texts = spec.recipe, Texts(spec, cache, report)
-    tokenizer = train_tokenizer(spec.tokenizer, texts.raw, cache, report)
+    tokenizer = open_tokenizer(spec, texts.raw, cache, report)
     rules = {name: texts.rules(name) for name in recipe.trained_domains}
     for each in rules.values():
         for column in each.ordering:
@@ -115,7 +115,7 @@ def prepare_shard(spec: RunSpec, shard: int, num_shards: int, cache: Path, repor
     duplicates, selections) is left to `prepare`, which finds the rest done. A shard that was cut off goes on.
     """
     texts = Texts(spec, cache, report)
-    tokenizer = train_tokenizer(spec.tokenizer, texts.raw, cache, report)
+    tokenizer = open_tokenizer(spec, texts.raw, cache, report)
     jobs = [
         (documents, part)
         for documents in (*texts.validation.values(), *(texts.train[name] for name in spec.recipe.trained_domains))

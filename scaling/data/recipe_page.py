@@ -29,7 +29,7 @@ def recipe_lines(recipe: Json, shown: dict[tuple[str, ...], int]) -> Iterator[st
     if recipe["mixture"]["declared"]["kind"] not in ("weights", "stages"):
         yield from (f"- weights: {in_percent(stage['weights'])}" for stage in recipe["mixture"]["stages"])
     trained_on = ", ".join(f"{num:,} of {name}" for name, num in recipe["tokenizer"]["trained_on_bytes"].items())
-    yield f"- tokenizer trained on bytes: {trained_on}"
+    yield f"- tokenizer trained on bytes: {trained_on or 'none, it is that of the checkpoint'}"
     yield f"- runs: {escaped(', '.join(recipe['runs']), 400)}"
     yield from ("", "What each budget reads: tokens (epochs). A copy of a text counts as another text here.", "")
     yield from _budgets(recipe["budgets"])

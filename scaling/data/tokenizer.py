@@ -1,7 +1,9 @@
-"""A tokenizer trained once per study, on training documents only."""
+"""A tokenizer trained once per study, on training documents only, or that of the checkpoint that a run goes on from."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,14 +15,15 @@ from numpy.typing import NDArray
 
 from scaling.data.cache import build_once, read_manifest
 from scaling.data.document_sets import DocumentSet
+from scaling.data.pretrained import checked_tokenizer
 from scaling.identity import digest
-from scaling.spec import Tokenizer
+from scaling.spec import AnyTokenizer, CheckpointTokenizer, RunSpec, Tokenizer
 
 if TYPE_CHECKING:
     import tokenizers
 
 END_OF_TEXT, MASK, PAD = "<|endoftext|>", "<|mask|>", "<|pad|>"
-END_OF_TEXT_ID, MASK_ID, PAD_ID = 0, 1, 2
+"""The first tokens of every vocabulary that is trained here, in this order."""
 UNKNOWN = "[UNK]"
 
 TRAINING_VERSION = 1
@@ -32,12 +35,14 @@ class TrainedTokenizer:
     """A tokenizer in the cache.
 
     vocab_size: tokens it really has; fewer than asked for if the text did not give more.
-    token_bytes [vocab_size]: UTF-8 bytes of each token, None for WordPiece, whose tokens are not bytes.
+    end_of_text_id: of the token after each document.
+    token_bytes [vocab_size]: UTF-8 bytes of each token, None where tokens are not bytes (WordPiece).
     """
 
     path: Path
     address: str
     vocab_size: int
+    end_of_text_id: int
     token_bytes: NDArray[np.int64] | None
 
     def load(self) -> tokenizers.Tokenizer:
@@ -49,15 +54,39 @@ class TrainedTokenizer:
         return tokenizer
 
 
-def tokenizer_address(spec: Tokenizer, corpus: Mapping[str, DocumentSet]) -> str:
+def tokenizer_address(spec: AnyTokenizer, corpus: Mapping[str, DocumentSet]) -> str:
     """A digest of all that a tokenizer is made of: the spec, and the training documents of its domains."""
+    domains = spec.domains if isinstance(spec, Tokenizer) else ()
     return digest(
         {
             "version": TRAINING_VERSION,
             "tokenizer": spec.model_dump(mode="json"),
-            "texts": {name: corpus[name].identity for name in spec.domains},
+            "texts": {name: corpus[name].identity for name in domains},
         }
     )
+
+
+def open_tokenizer(
+    spec: RunSpec, corpus: Mapping[str, DocumentSet], cache: Path, report: Callable[[str], None]
+) -> TrainedTokenizer:
+    """The tokenizer of a run, from the cache, or trained or taken from its checkpoint now."""
+    if isinstance(spec.tokenizer, CheckpointTokenizer):
+        return take_tokenizer(spec, spec.tokenizer, cache)
+    return train_tokenizer(spec.tokenizer, corpus, cache, report)
+
+
+def take_tokenizer(spec: RunSpec, taken: CheckpointTokenizer, cache: Path) -> TrainedTokenizer:
+    """The tokenizer of the run's checkpoint. ValueError if it is no longer what the run was specified with."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        source = checked_tokenizer(spec.model, taken)
+        shutil.copyfile(source, folder / "tokenizer.json")
+        lengths = checkpoint_token_bytes(json.loads(source.read_text(encoding="utf-8")), taken.vocab_size)
+        if lengths is not None:
+            np.save(folder / "token_bytes.npy", lengths)
+        return {"version": TRAINING_VERSION, "kind": taken.kind, "vocab_size": taken.vocab_size, "trained_on_bytes": {}}
+
+    return _opened(taken, build_once(cache / "tokenizers", tokenizer_address(taken, {}), build))
 
 
 def train_tokenizer(
@@ -79,14 +108,39 @@ def train_tokenizer(
         report(f"tokenizer: {spec.kind}, {facts['vocab_size']:,} tokens, from {num_bytes.total():,} bytes")
         return {"version": TRAINING_VERSION, **facts}
 
-    address = tokenizer_address(spec, corpus)
-    entry = build_once(cache / "tokenizers", address, build)
+    return _opened(spec, build_once(cache / "tokenizers", tokenizer_address(spec, corpus), build))
+
+
+def _opened(spec: AnyTokenizer, entry: Path) -> TrainedTokenizer:
+    lengths = entry / "token_bytes.npy"
     return TrainedTokenizer(
         path=entry / "tokenizer.json",
-        address=address,
+        address=entry.name,
         vocab_size=read_manifest(entry)["vocab_size"],
-        token_bytes=np.load(entry / "token_bytes.npy") if spec.kind == "bpe" else None,
+        end_of_text_id=spec.end_of_text_id,
+        token_bytes=np.load(lengths) if lengths.exists() else None,
     )
+
+
+def checkpoint_token_bytes(tree: Mapping[str, Any], vocab_size: int) -> NDArray[np.int64] | None:
+    """UTF-8 bytes of each token of a byte-level BPE [vocab_size], from its tokenizer.json; 0 for special tokens.
+
+    None where the tokens of a text need not be its bytes: another kind of model, a normaliser, or an added space.
+    """
+    split = tree.get("pre_tokenizer") or {}
+    steps = split.get("pretokenizers", [split])
+    byte_level = [step for step in steps if step.get("type") == "ByteLevel"]
+    others = [step for step in steps if step.get("type") not in ("ByteLevel", "Split", "Digits")]
+    if tree["model"].get("type") != "BPE" or tree.get("normalizer") or not byte_level or others:
+        return None
+    if any(step.get("add_prefix_space") for step in byte_level):
+        return None
+    lengths = np.zeros(vocab_size, dtype=np.int64)
+    for token, index in tree["model"]["vocab"].items():
+        lengths[index] = len(token)
+    for token in tree.get("added_tokens", []):
+        lengths[token["id"]] = 0 if token["special"] else len(token["content"].encode())
+    return lengths
 
 
 def token_bytes(tokenizer: tokenizers.Tokenizer) -> NDArray[np.int64]:
@@ -98,7 +152,7 @@ def token_bytes(tokenizer: tokenizers.Tokenizer) -> NDArray[np.int64]:
     lengths = np.zeros(tokenizer.get_vocab_size(), dtype=np.int64)
     for token, index in tokenizer.get_vocab().items():
         lengths[index] = len(token)
-    lengths[[END_OF_TEXT_ID, MASK_ID, PAD_ID]] = 0
+    lengths[[Tokenizer.end_of_text_id, Tokenizer.mask_id, Tokenizer.pad_id]] = 0
     return lengths
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from scaling.data.cache import build_once, read_manifest
 from scaling.data.document_sets import DocumentSet
-from scaling.data.tokenizer import END_OF_TEXT_ID, TrainedTokenizer
+from scaling.data.tokenizer import TrainedTokenizer
 from scaling.identity import digest
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def build_store_part(documents: DocumentSet, part: int, tokenizer: TrainedTokeni
     def build(folder: Path) -> dict[str, Any]:
         texts = (text for batch in documents.batches(part, "text") for text in batch["text"])
         dtype = "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
-        num_tokens = write_tokens(folder, texts, tokenizer.load(), dtype)
+        num_tokens = write_tokens(folder, texts, tokenizer.load(), dtype, tokenizer.end_of_text_id)
         documents.report(f"{documents.name}: {num_tokens:,} {documents.side} tokens")
         return {"version": STORE_VERSION, "domain": documents.name, "side": documents.side, "dtype": dtype}
 
@@ -108,11 +108,13 @@ def build_store_part(documents: DocumentSet, part: int, tokenizer: TrainedTokeni
     return build_once(documents.cache / "tokens", address, build)
 
 
-def write_tokens(folder: Path, texts: Iterable[str], tokenizer: tokenizers.Tokenizer, dtype: str) -> int:
+def write_tokens(
+    folder: Path, texts: Iterable[str], tokenizer: tokenizers.Tokenizer, dtype: str, end_of_text_id: int
+) -> int:
     """Write tokens.bin and offsets.npy, a few batches of text in memory at a time; return the number of tokens."""
     lengths: list[int] = []
     with (folder / "tokens.bin").open("wb") as file:
-        for tokens, of_batch in _encoded(texts, tokenizer, dtype):
+        for tokens, of_batch in _encoded(texts, tokenizer, dtype, end_of_text_id):
             file.write(tokens.tobytes())
             lengths += of_batch
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
@@ -121,7 +123,7 @@ def write_tokens(folder: Path, texts: Iterable[str], tokenizer: tokenizers.Token
 
 
 def _encoded(
-    texts: Iterable[str], tokenizer: tokenizers.Tokenizer, dtype: str
+    texts: Iterable[str], tokenizer: tokenizers.Tokenizer, dtype: str, end_of_text_id: int
 ) -> Iterator[tuple[NDArray[Any], list[int]]]:
     """The tokens of each batch of texts, each text with its end, and their lengths. While one batch becomes an
     array, the next one is encoded, off the GIL."""
@@ -137,7 +139,7 @@ def _encoded(
             start = len(ids)
             for _ in of_text:
                 ids += next(encoded).ids
-            ids.append(END_OF_TEXT_ID)
+            ids.append(end_of_text_id)
             lengths.append(len(ids) - start)
         return np.array(ids, dtype=dtype), lengths
 

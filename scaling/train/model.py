@@ -1,62 +1,159 @@
-"""Build a model from its spec."""
+"""Build a model from its spec, or read the checkpoint that it names."""
 
 from __future__ import annotations
 
 import math
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import (
+    AttentionInterface,
     BertConfig,
     BertForMaskedLM,
+    BertForPreTraining,
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from scaling.data.tokenizer import END_OF_TEXT, END_OF_TEXT_ID, MASK, PAD, PAD_ID, UNKNOWN
-from scaling.model import Bert, Llama
-from scaling.spec import RunSpec
+from scaling.data.pretrained import TOKENIZER_FILES, checked_folder
+from scaling.data.tokenizer import END_OF_TEXT, MASK, PAD, UNKNOWN
+from scaling.model import GPT2_KEYS, Checkpoint
+from scaling.spec import MaskedNextSentence, RunSpec
+
+UNMASKED = "unmasked_sdpa"
+"""torch's attention without the mask that `transformers` makes for it while torch compiles (5.17), though it says no
+more than "causal" or nothing at all: kernels for any mask are much slower. A mask of ours is taken as it is."""
+AttentionInterface.register(UNMASKED, sdpa_attention_forward)
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is particular to a family of models.
+
+    without_dropout: one pass over fresh data does not overfit, and resume needs no random state.
+    keys: what its config calls by another name. ends: the special tokens that our end of text is.
+    transform: of the last hidden state, before the projection onto the vocabulary; [..., h] to [..., h].
+    """
+
+    config: type[PreTrainedConfig]
+    model: type[PreTrainedModel]
+    without_dropout: Mapping[str, float]
+    keys: Mapping[str, str] = field(default_factory=dict)
+    ends: tuple[str, ...] = ("bos", "eos")
+    is_causal: bool = False
+    has_local_layers: bool = False
+    transform: Callable[[PreTrainedModel, Tensor], Tensor] = lambda model, hidden: hidden
+
+
+FAMILIES = {
+    "llama": Family(LlamaConfig, LlamaForCausalLM, {"attention_dropout": 0.0}, is_causal=True),
+    "gpt2": Family(
+        GPT2Config,
+        GPT2LMHeadModel,
+        {"embd_pdrop": 0.0, "resid_pdrop": 0.0, "attn_pdrop": 0.0},
+        keys={ours: own for own, ours in GPT2_KEYS.items()},
+        is_causal=True,
+    ),
+    "bert": Family(
+        BertConfig,
+        BertForMaskedLM,
+        {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+        transform=lambda model, hidden: model.cls.predictions.transform(hidden),
+    ),
+    "modernbert": Family(
+        ModernBertConfig,
+        ModernBertForMaskedLM,
+        {"embedding_dropout": 0.0, "attention_dropout": 0.0, "mlp_dropout": 0.0},
+        ends=("bos", "eos", "cls", "sep"),
+        has_local_layers=True,
+        transform=lambda model, hidden: model.head(hidden),
+    ),
+}
+"""By `model_type`, as a config.json has it."""
+
+PAIR_WEIGHTS = ("bert.pooler.", "cls.seq_relationship.")
+"""What a model needs to tell exchanged halves; a checkpoint need not have it."""
+
+
+def has_pairs(model: PreTrainedModel) -> bool:
+    """Whether a model is asked if the second half of a sequence follows its first."""
+    return isinstance(model, BertForPreTraining)
 
 
 def build_model(spec: RunSpec) -> PreTrainedModel:
-    """A freshly initialised `transformers` model on the CPU in fp32; the weights depend on `seeds.init` only."""
+    """A `transformers` model on the CPU in fp32.
+
+    The weights depend on `seeds.init` only, or are those of the checkpoint: then ValueError if its files changed since
+    the run was specified, or lack weights.
+    """
     torch.manual_seed(spec.seeds.init)
-    shape: dict[str, float] = {
-        "vocab_size": spec.tokenizer.vocab_size,
-        "hidden_size": spec.model.hidden_size,
-        "num_hidden_layers": spec.model.num_layers,
-        "num_attention_heads": spec.model.num_heads,
-        "intermediate_size": spec.model.intermediate_size,
-        "max_position_embeddings": spec.batch.sequence_length,
-        "tie_word_embeddings": True,
-        "bos_token_id": END_OF_TEXT_ID,
-        "eos_token_id": END_OF_TEXT_ID,
-        "pad_token_id": PAD_ID,
+    family = FAMILIES[spec.anatomy.family]
+    model = BertForPreTraining if isinstance(spec.objective, MaskedNextSentence) else family.model
+    settings = {**family.without_dropout, "attn_implementation": UNMASKED}
+    if isinstance(spec.model, Checkpoint):
+        return _placed(spec, _read(spec.model, family, model, settings))
+    tokenizer = spec.tokenizer
+    shape = spec.model.config(tokenizer.vocab_size, spec.batch.sequence_length)
+    config = family.config(
+        **{family.keys.get(key, key): value for key, value in shape.items()},
+        **{f"{name}_token_id": tokenizer.end_of_text_id for name in family.ends},
+        pad_token_id=tokenizer.pad_id,
         # 0.02 as at width 768, and constant variance of activations at other widths. At width 64 a plain 0.02
         # cost 0.15 nats after 400k tokens and made the spread between seeds ten times as large.
-        "initializer_range": 0.02 * math.sqrt(768 / spec.model.hidden_size),
-    }
-    return FAMILIES[type(spec.model)](shape)
-
-
-def _llama(shape: dict[str, float]) -> PreTrainedModel:
-    return LlamaForCausalLM(LlamaConfig(**shape, attn_implementation="sdpa"))
-
-
-def _bert(shape: dict[str, float]) -> PreTrainedModel:
-    # Dropout off: one pass over fresh data does not overfit, and resume needs no random state.
-    return BertForMaskedLM(
-        BertConfig(**shape, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, attn_implementation="sdpa")
+        initializer_range=0.02 * math.sqrt(768 / spec.model.hidden_size),
+        **settings,
     )
+    return _placed(spec, model(config))
 
 
-FAMILIES = {Llama: _llama, Bert: _bert}
+def _placed(spec: RunSpec, model: PreTrainedModel) -> PreTrainedModel:
+    if spec.placement.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def _read(
+    checkpoint: Checkpoint, family: Family, model: type[PreTrainedModel], settings: Mapping[str, object]
+) -> PreTrainedModel:
+    folder = checked_folder(checkpoint)
+    config = family.config.from_pretrained(folder, **family.without_dropout)
+    read, report = model.from_pretrained(
+        folder,
+        config=config,
+        attn_implementation=settings["attn_implementation"],
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    lacking = sorted(name for name in report["missing_keys"] if not name.startswith(PAIR_WEIGHTS))
+    if lacking or report["mismatched_keys"]:
+        raise ValueError(
+            f"model: the checkpoint {str(folder)!r} lacks weights of {model.__name__}:"
+            f" {(lacking or sorted(report['mismatched_keys']))[:3]}"
+        )
+    return read.train()
 
 
 def export_tokenizer(spec: RunSpec, tokenizer: Path, folder: Path) -> None:
     """Leave the tokenizer beside its model as `transformers` reads it, with its special tokens named."""
+    if isinstance(spec.model, Checkpoint):
+        source = checked_folder(spec.model)
+        for name in TOKENIZER_FILES:
+            if (source / name).exists():
+                shutil.copyfile(source / name, folder / name)
+        return
     PreTrainedTokenizerFast(
         tokenizer_file=str(tokenizer),
         bos_token=END_OF_TEXT,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from scaling.data.tokenizer import MASK_ID, PAD_ID
-from scaling.spec import MaskedLM, Objective
-
-FIRST_WORD_ID = PAD_ID + 1
-"""The ids below are special tokens in every vocabulary."""
+from scaling.spec import AnyTokenizer, CausalLM, MaskedNextSentence, Objective
+from scaling.train.model import FAMILIES, has_pairs
 
 NOT_PREDICTED = -100
 """The target of a position at which nothing is predicted, as torch and `transformers` mark it: it costs 0 nats."""
@@ -24,60 +22,115 @@ NOT_PREDICTED = -100
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """inputs [n, T]; targets [n, P]: the tokens to predict, or NOT_PREDICTED; positions [n, P]: where in the input.
+    """inputs [n, T]; targets [n, P]: the tokens to predict, or NOT_PREDICTED.
 
+    positions [n, P]: from where in the input they are predicted; None: from all but the last.
     segments [n, T]: the number of each token's document within its sequence, where documents are kept apart.
+    exchanged [n]: 1 where the second half of a sequence is of another one, else 0; None where that is not asked.
     """
 
     inputs: Tensor
     targets: Tensor
-    positions: Tensor
+    positions: Tensor | None = None
     segments: Tensor | None = None
+    exchanged: Tensor | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Those that are there, by name: what TokenLoss takes."""
+        return {field.name: tensor for field in fields(self) if (tensor := getattr(self, field.name)) is not None}
+
+    def rows(self, some: slice) -> Examples:
+        """The examples of some sequences."""
+        return self._each(lambda tensor: tensor[some])
 
     def to(self, device: torch.device) -> Examples:
-        segments = None if self.segments is None else self.segments.to(device)
-        return Examples(self.inputs.to(device), self.targets.to(device), self.positions.to(device), segments)
+        """The same on a device; to a GPU from pinned memory, so that nobody waits for the copy."""
+        is_far = device.type == "cuda"
+        return self._each(lambda tensor: (tensor.pin_memory() if is_far else tensor).to(device, non_blocking=is_far))
+
+    @staticmethod
+    def joined(parts: Sequence[Examples]) -> Examples:
+        """Examples of several sequences after another."""
+        if len(parts) == 1:
+            return parts[0]
+        return Examples(**{name: torch.cat([part.tensors()[name] for part in parts]) for name in parts[0].tensors()})
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Examples:
+        return Examples(**{name: change(tensor) for name, tensor in self.tensors().items()})
 
 
 def num_draws(objective: Objective, sequence_length: int) -> int:
     """How many uniform numbers the examples of one sequence take."""
-    return 3 * sequence_length if isinstance(objective, MaskedLM) else 0
+    if isinstance(objective, CausalLM):
+        return 0
+    return 3 * sequence_length + (1 if isinstance(objective, MaskedNextSentence) else 0)
 
 
 def make_examples(
     objective: Objective,
     sequences: NDArray[np.int64],
     uniforms: NDArray[np.float64],
-    vocab_size: int,
+    tokenizer: AnyTokenizer,
     segments: NDArray[np.int64] | None = None,
+    for_training: bool = True,
 ) -> Examples:
     """Examples of one batch. sequences [n, T]; uniforms [n, num_draws] in [0, 1) belong to the sequences.
 
     Masked LM masks exactly round(mask_frac * T) positions of each sequence, so that every micro-batch
     weighs the same and splitting a batch cannot change its loss.
 
+    With next sentences, rows 2j and 2j + 1 must be sequences 2k and 2k + 1 of the stream: a draw that belongs to 2k
+    says whether they exchange their second halves. Only in training: validation text is scored as it is.
+
     segments [n, T] keep the documents of a sequence apart. A causal model is then not asked for the first
     token of a document, whose only context is another document; masks are placed as without segments.
     """
     num_sequences, length = sequences.shape
     documents = None if segments is None else torch.from_numpy(segments)
-    if not isinstance(objective, MaskedLM):
-        positions = np.broadcast_to(np.arange(length - 1), (num_sequences, length - 1))
+    if isinstance(objective, CausalLM):
         targets = sequences[:, 1:].copy()
         if segments is not None:
             targets[~_goes_on(segments)] = NOT_PREDICTED
-        return Examples(torch.from_numpy(sequences), torch.from_numpy(targets), _tensor(positions), documents)
-    ranks, fates, draws = uniforms.reshape(num_sequences, 3, length).swapaxes(0, 1)
+        return Examples(torch.from_numpy(sequences), torch.from_numpy(targets), segments=documents)
+    exchanged = None
+    if isinstance(objective, MaskedNextSentence) and for_training:
+        sequences, exchanged = exchange_halves(sequences, uniforms[:, -1])
+    ranks, fates, draws = uniforms[:, : 3 * length].reshape(num_sequences, 3, length).swapaxes(0, 1)
     num_masked = max(1, round(objective.mask_frac * length))
     positions = np.sort(np.argsort(ranks, axis=1, kind="stable")[:, :num_masked], axis=1)
     targets = np.take_along_axis(sequences, positions, axis=1)
     fate = np.take_along_axis(fates, positions, axis=1)
     drawn = np.take_along_axis(draws, positions, axis=1)
-    random_tokens = FIRST_WORD_ID + (drawn * (vocab_size - FIRST_WORD_ID)).astype(np.int64)
-    shown = np.where(fate < 0.8, MASK_ID, np.where(fate < 0.9, random_tokens, targets))
+    first_word = tokenizer.first_word_id
+    random_tokens = first_word + (drawn * (tokenizer.vocab_size - first_word)).astype(np.int64)
+    assert tokenizer.mask_id is not None, "the spec has checked it"
+    shown = np.where(fate < 0.8, tokenizer.mask_id, np.where(fate < 0.9, random_tokens, targets))
     inputs = sequences.copy()
     np.put_along_axis(inputs, positions, shown, axis=1)
-    return Examples(torch.from_numpy(inputs), torch.from_numpy(targets), _tensor(positions), documents)
+    return Examples(
+        torch.from_numpy(inputs),
+        torch.from_numpy(targets),
+        torch.from_numpy(positions),
+        documents,
+        None if exchanged is None else torch.from_numpy(exchanged),
+    )
+
+
+def exchange_halves(
+    sequences: NDArray[np.int64], uniforms: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sequences of which some pairs have exchanged their second halves [n, T], and 1 for those, else 0 [n].
+
+    uniforms [n]: of a pair, that of its first sequence counts.
+    """
+    num_sequences, length = sequences.shape
+    if num_sequences % 2:
+        raise ValueError(f"objective 'mlm_nsp' takes pairs of sequences, got {num_sequences}")
+    is_exchanged = np.repeat(uniforms[::2] < 0.5, 2)
+    partner = np.arange(num_sequences) ^ is_exchanged  # 2j and 2j + 1 swap
+    paired = sequences.copy()
+    paired[:, length // 2 :] = sequences[partner, length // 2 :]
+    return paired, is_exchanged.astype(np.int64)
 
 
 def token_weight(objective: Objective, segments: NDArray[np.int64] | None) -> float:
@@ -92,7 +145,7 @@ def token_weight(objective: Objective, segments: NDArray[np.int64] | None) -> fl
 
     1 where every target is predicted. ValueError if none is.
     """
-    if segments is None or isinstance(objective, MaskedLM):
+    if segments is None or not isinstance(objective, CausalLM):
         return 1.0
     goes_on = _goes_on(segments)
     if not goes_on.any():
@@ -105,10 +158,6 @@ def token_weight(objective: Objective, segments: NDArray[np.int64] | None) -> fl
 def _goes_on(segments: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether a token is of the same document as the one before it [n, T - 1]."""
     return segments[:, 1:] == segments[:, :-1]
-
-
-def _tensor(positions: NDArray[np.int64]) -> Tensor:
-    return torch.from_numpy(positions.copy())  # torch wants an array that it may write to
 
 
 def restarted_positions(segments: Tensor) -> Tensor:
@@ -128,37 +177,90 @@ def document_mask(segments: Tensor, is_causal: bool, dtype: torch.dtype) -> Tens
     return torch.where(allowed, nothing, -torch.inf).unsqueeze(1)
 
 
+def local_mask(length: int, reach: int, like: Tensor) -> Tensor:
+    """What is added to the scores of attention [1, 1, T, T]: 0 up to `reach` positions away, -inf beyond."""
+    beyond = torch.full((length, length), -torch.inf, dtype=like.dtype, device=like.device)
+    return (beyond.triu(reach + 1) + beyond.tril(-reach - 1))[None, None]
+
+
+ROWS_MULTIPLE = 64
+"""GPUs multiply bf16 matrices of odd sizes slowly: a vocabulary is filled up to a multiple of this, and cut back."""
+
+
+def project(hidden: Tensor, head: nn.Linear) -> Tensor:
+    """`head(hidden)` [..., V], on a GPU through a matrix of aligned size: rows of zeros are added and left out."""
+    missing = -head.out_features % ROWS_MULTIPLE
+    is_in_pieces = hasattr(head.weight, "ds_id")  # ZeRO-3 gathers a weight for its own module only
+    if not missing or is_in_pieces or hidden.device.type == "cpu":
+        return head(hidden)
+    return padded_project(hidden, head, missing)
+
+
+def padded_project(hidden: Tensor, head: nn.Linear, missing: int) -> Tensor:
+    """`head(hidden)` [..., V] with `missing` rows of zeros below the weight."""
+    bias = None if head.bias is None else functional.pad(head.bias, (0, missing))
+    logits = functional.linear(hidden, functional.pad(head.weight, (0, 0, 0, missing)), bias)
+    return logits[..., : head.out_features]
+
+
 class TokenLoss(nn.Module):
     """A `transformers` model that gives nats per predicted token [n, P]; the head sees those positions only.
 
-    Where nothing is predicted (NOT_PREDICTED) there are 0 nats, and no gradient.
+    Where nothing is predicted (NOT_PREDICTED) there are 0 nats, and no gradient. Where `exchanged` is asked, the nats
+    of the answer are added to each of a sequence's P, so that their mean is that of the masked tokens plus that of the
+    pairs.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        self.family = FAMILIES[model.config.model_type]
 
-    def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor, segments: Tensor | None = None) -> Tensor:
-        hidden = self.model.base_model(input_ids=inputs, **self._options(segments)).last_hidden_state  # [n, T, h]
-        index = positions.unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
-        logits = self._head()(hidden.gather(1, index))  # [n, P, V]
+    def forward(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        exchanged: Tensor | None = None,
+    ) -> Tensor:
+        hidden = self.model.base_model(input_ids=inputs, **self._options(inputs, segments)).last_hidden_state  # [n,T,h]
+        if positions is None:
+            seen = hidden[:, :-1]
+        else:
+            seen = hidden.gather(1, positions.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
+        logits = project(self.family.transform(self.model, seen), self.model.get_output_embeddings())  # [n, P, V]
         nats = functional.cross_entropy(
             logits.flatten(0, 1).float(), targets.flatten(), reduction="none", ignore_index=NOT_PREDICTED
-        )
-        return nats.view_as(targets)
+        ).view_as(targets)
+        if exchanged is None:
+            return nats
+        answer = self.model.cls.seq_relationship(self.model.base_model.pooler(hidden))  # [n, 2]
+        return nats + functional.cross_entropy(answer.float(), exchanged, reduction="none").unsqueeze(1)
 
-    def _options(self, segments: Tensor | None) -> dict[str, Any]:
-        """Without segments `transformers` chooses the attention; with them it takes ours as it is.
-
-        It finds packed documents by their positions too, but for decoders only (5.23). One additive mask serves
-        decoder and encoder, `sdpa` and `eager`; a boolean one, `sdpa` would turn into this in every layer.
+    def _options(self, inputs: Tensor, segments: Tensor | None) -> dict[str, Any]:
+        """One additive mask serves decoder and encoder, `sdpa` and `eager`; a boolean one, `sdpa` would turn into this
+        in every layer. `transformers` finds packed documents by their positions too, but for decoders only (5.23).
         """
-        is_causal = self.model.config.model_type == "llama"
-        options: dict[str, Any] = {"use_cache": False} if is_causal else {}
+        length = inputs.shape[1]
+        options: dict[str, Any] = {}
+        if self.family.is_causal:
+            options["use_cache"] = False
+        if has_pairs(self.model):  # in validation, too, where the halves belong together
+            second_half = torch.arange(length, device=inputs.device) >= length // 2
+            options["token_type_ids"] = second_half.long().expand_as(inputs)
+        mask = None
         if segments is not None:
             options["position_ids"] = restarted_positions(segments)
-            options["attention_mask"] = document_mask(segments, is_causal, self.model.dtype)
+            mask = options["attention_mask"] = document_mask(segments, self.family.is_causal, self.model.dtype)
+        if self.family.has_local_layers:
+            options["attention_mask"] = {"full_attention": mask, "sliding_attention": self._local(length, mask)}
         return options
 
-    def _head(self) -> nn.Module:
-        return self.model.lm_head if self.model.config.model_type == "llama" else self.model.cls
+    def _local(self, length: int, mask: Tensor | None) -> Tensor | None:
+        """The mask of layers in which a token sees its neighbours only, within `mask`; None where that is all."""
+        reach = self.model.config.sliding_window
+        if length <= reach + 1:
+            return mask
+        local = local_mask(length, reach, self.model.get_input_embeddings().weight)
+        return local if mask is None else local + mask

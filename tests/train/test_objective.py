@@ -6,11 +6,9 @@ import torch
 from lab import SpecMaker
 
 from scaling.data.randomness import key, uniforms
-from scaling.data.tokenizer import MASK_ID
-from scaling.spec import CausalLM, MaskedLM
-from scaling.train.model import build_model
+from scaling.spec import CausalLM, MaskedLM, Tokenizer
+from scaling.train.model import UNMASKED, build_model
 from scaling.train.objective import (
-    FIRST_WORD_ID,
     NOT_PREDICTED,
     TokenLoss,
     make_examples,
@@ -20,7 +18,11 @@ from scaling.train.objective import (
 )
 
 VOCAB = 320
+TOKENIZER = Tokenizer(vocab_size=VOCAB, domains=("a",))
+FIRST_WORD_ID = 3
 OBJECTIVES = {"clm": CausalLM(), "mlm": MaskedLM()}
+FAMILIES = [("llama", "clm", False), ("gpt2", "clm", False), ("bert", "mlm", True), ("modernbert", "mlm", True)]
+"""Family, objective, and whether a token sees those after it."""
 
 
 def sequences(num: int, length: int) -> np.ndarray:
@@ -39,7 +41,7 @@ def segments(*documents: list[int]) -> np.ndarray:
 @pytest.mark.parametrize("length", [8, 32, 127, 128])
 def test_every_sequence_has_the_same_exact_number_of_masked_positions(length: int) -> None:
     tokens = sequences(50, length)
-    examples = make_examples(MaskedLM(mask_frac=0.15), tokens, draws(50, length), VOCAB)
+    examples = make_examples(MaskedLM(mask_frac=0.15), tokens, draws(50, length), TOKENIZER)
     assert examples.positions.shape == (50, max(1, round(0.15 * length)))
     assert all(len(set(row.tolist())) == len(row) for row in examples.positions)
     assert torch.equal(examples.targets, torch.from_numpy(tokens).gather(1, examples.positions))
@@ -47,9 +49,9 @@ def test_every_sequence_has_the_same_exact_number_of_masked_positions(length: in
 
 def test_eighty_percent_show_the_mask_ten_a_random_token_and_ten_themselves() -> None:
     tokens = sequences(4000, 32)
-    examples = make_examples(MaskedLM(), tokens, draws(4000, 32), VOCAB)
+    examples = make_examples(MaskedLM(), tokens, draws(4000, 32), TOKENIZER)
     shown = examples.inputs.gather(1, examples.positions)
-    is_mask, is_same = shown == MASK_ID, shown == examples.targets
+    is_mask, is_same = shown == TOKENIZER.mask_id, shown == examples.targets
     random = shown[~is_mask & ~is_same]
     # 20 000 masked positions: the standard error of a share is 0.3 %
     assert is_mask.double().mean() == pytest.approx(0.8, abs=0.01)
@@ -61,21 +63,21 @@ def test_eighty_percent_show_the_mask_ten_a_random_token_and_ten_themselves() ->
 
 def test_positions_that_are_not_masked_stay_as_they_are() -> None:
     tokens = sequences(20, 32)
-    examples = make_examples(MaskedLM(), tokens, draws(20, 32), VOCAB)
+    examples = make_examples(MaskedLM(), tokens, draws(20, 32), TOKENIZER)
     others = torch.ones_like(examples.inputs, dtype=torch.bool).scatter(1, examples.positions, False)
     assert torch.equal(examples.inputs[others], torch.from_numpy(tokens)[others])
 
 
 def test_masks_are_spread_over_all_positions() -> None:
-    positions = make_examples(MaskedLM(), sequences(4000, 32), draws(4000, 32), VOCAB).positions
+    positions = make_examples(MaskedLM(), sequences(4000, 32), draws(4000, 32), TOKENIZER).positions
     counts = torch.bincount(positions.flatten(), minlength=32)
     assert counts.min() > 0.85 * counts.double().mean()  # 625 +- 23 expected
 
 
 def test_masks_belong_to_the_sequence_whatever_the_split_of_the_batch() -> None:
     tokens = sequences(8, 32)
-    whole = make_examples(MaskedLM(), tokens, draws(8, 32), VOCAB)
-    parts = [make_examples(MaskedLM(), tokens[i : i + 2], draws(2, 32, start=i), VOCAB) for i in range(0, 8, 2)]
+    whole = make_examples(MaskedLM(), tokens, draws(8, 32), TOKENIZER)
+    parts = [make_examples(MaskedLM(), tokens[i : i + 2], draws(2, 32, start=i), TOKENIZER) for i in range(0, 8, 2)]
     for name in ("inputs", "targets", "positions"):
         assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
     assert len({tuple(row.tolist()) for row in whole.positions}) > 1
@@ -84,43 +86,51 @@ def test_masks_belong_to_the_sequence_whatever_the_split_of_the_batch() -> None:
 def test_a_batch_is_not_changed_by_masking_it() -> None:
     tokens = sequences(4, 32)
     before = tokens.copy()
-    make_examples(MaskedLM(mask_frac=0.5), tokens, draws(4, 32), VOCAB)
+    make_examples(MaskedLM(mask_frac=0.5), tokens, draws(4, 32), TOKENIZER)
     assert np.array_equal(tokens, before)
 
 
 def test_a_causal_model_predicts_each_token_but_the_first_from_those_before() -> None:
     tokens = sequences(3, 16)
-    examples = make_examples(CausalLM(), tokens, np.empty((3, 0)), VOCAB)
+    examples = make_examples(CausalLM(), tokens, np.empty((3, 0)), TOKENIZER)
     assert num_draws(CausalLM(), 16) == 0
     assert np.array_equal(examples.inputs, tokens)
     assert np.array_equal(examples.targets, tokens[:, 1:])
-    assert np.array_equal(examples.positions, np.tile(np.arange(15), (3, 1)))
+    assert examples.positions is None  # all but the last
 
 
-def test_llama_loss_equals_that_of_transformers(spec: SpecMaker) -> None:
-    model = build_model(spec({"model.num_layers": 2})).eval()
-    examples = make_examples(CausalLM(), sequences(4, 32), np.empty((4, 0)), VOCAB)
-    ours = TokenLoss(model)(examples.inputs, examples.targets, examples.positions)
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_the_loss_of_a_causal_model_equals_that_of_transformers(spec: SpecMaker, kind: str) -> None:
+    model = build_model(spec({"model.kind": kind, "model.num_layers": 2})).eval()
+    examples = make_examples(CausalLM(), sequences(4, 32), np.empty((4, 0)), TOKENIZER)
+    ours = TokenLoss(model)(**examples.tensors())
     theirs = model(input_ids=examples.inputs, labels=examples.inputs).loss
     assert ours.shape == (4, 31)
     torch.testing.assert_close(ours.mean(), theirs, rtol=1e-6, atol=0)
 
 
-def test_bert_loss_equals_that_of_transformers_and_training_mode_changes_nothing(spec: SpecMaker) -> None:
-    model = build_model(spec({"objective.kind": "mlm", "model.num_layers": 2}))
-    examples = make_examples(MaskedLM(), sequences(4, 32), draws(4, 32), VOCAB)
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+def test_the_loss_of_a_masked_model_equals_that_of_transformers_and_training_mode_changes_nothing(
+    spec: SpecMaker, kind: str
+) -> None:
+    """160 tokens: more than the 129 that a local layer of ModernBERT sees."""
+    shape = {"model.kind": kind, "model.num_layers": 4, "batch.sequence_length": 160}
+    model = build_model(spec({"objective.kind": "mlm", **shape}))
+    examples = make_examples(MaskedLM(), sequences(4, 160), draws(4, 160), TOKENIZER)
     labels = torch.full_like(examples.inputs, -100).scatter(1, examples.positions, examples.targets)
+    model.set_attn_implementation("sdpa")  # with the masks of transformers
     theirs = model.eval()(input_ids=examples.inputs, labels=labels).loss
-    ours = TokenLoss(model.train())(examples.inputs, examples.targets, examples.positions)
+    model.set_attn_implementation(UNMASKED)
+    ours = TokenLoss(model.train())(**examples.tensors())
     torch.testing.assert_close(ours.mean(), theirs, rtol=1e-6, atol=0)
 
 
-def test_a_bert_reads_the_whole_sequence_and_a_llama_only_what_came_before(spec: SpecMaker) -> None:
+def test_an_encoder_reads_the_whole_sequence_and_a_decoder_only_what_came_before(spec: SpecMaker) -> None:
     tokens = torch.from_numpy(sequences(1, 32))
     changed = tokens.clone()
     changed[0, 20] = FIRST_WORD_ID + (changed[0, 20] - FIRST_WORD_ID + 1) % (VOCAB - FIRST_WORD_ID)
-    for kind, sees_ahead in (("clm", False), ("mlm", True)):
-        module = TokenLoss(build_model(spec({"objective.kind": kind})))
+    for kind, objective, sees_ahead in FAMILIES:
+        module = TokenLoss(build_model(spec({"model.kind": kind, "objective.kind": objective})))
         position, target = torch.tensor([[10]]), torch.tensor([[42]])
         same = torch.equal(module(tokens, target, position), module(changed, target, position))
         assert same is not sees_ahead
@@ -128,19 +138,18 @@ def test_a_bert_reads_the_whole_sequence_and_a_llama_only_what_came_before(spec:
 
 def test_a_causal_model_is_not_asked_for_the_first_token_of_an_isolated_document() -> None:
     tokens, apart = sequences(2, 8), segments([3, 1, 4], [8])
-    plain = make_examples(CausalLM(), tokens, np.empty((2, 0)), VOCAB)
-    isolated = make_examples(CausalLM(), tokens, np.empty((2, 0)), VOCAB, apart)
+    plain = make_examples(CausalLM(), tokens, np.empty((2, 0)), TOKENIZER)
+    isolated = make_examples(CausalLM(), tokens, np.empty((2, 0)), TOKENIZER, apart)
     expected = plain.targets.clone()
     expected[0, [2, 3]] = NOT_PREDICTED  # tokens 3 and 4 of the first sequence begin a document
     assert torch.equal(isolated.targets, expected)
     assert torch.equal(isolated.inputs, plain.inputs)
-    assert torch.equal(isolated.positions, plain.positions)
 
 
 def test_isolated_documents_are_masked_as_others_are() -> None:
     tokens = sequences(2, 32)
-    plain = make_examples(MaskedLM(), tokens, draws(2, 32), VOCAB)
-    isolated = make_examples(MaskedLM(), tokens, draws(2, 32), VOCAB, segments([1, 31], [20, 12]))
+    plain = make_examples(MaskedLM(), tokens, draws(2, 32), TOKENIZER)
+    isolated = make_examples(MaskedLM(), tokens, draws(2, 32), TOKENIZER, segments([1, 31], [20, 12]))
     for name in ("inputs", "targets", "positions"):
         assert torch.equal(getattr(isolated, name), getattr(plain, name))
 
@@ -156,18 +165,24 @@ LENGTHS = {"clm": [300, 1, 2, 337], "mlm": [300, 40, 300]}
 
 def nats_per_token(module: TokenLoss, tokens: np.ndarray, apart: np.ndarray | None) -> torch.Tensor:
     """Nats [n, T - 1]: of the next token of a causal model, of the token itself of a masked one."""
-    examples = make_examples(CausalLM(), tokens, np.empty((len(tokens), 0)), VOCAB, apart)
+    examples = make_examples(CausalLM(), tokens, np.empty((len(tokens), 0)), TOKENIZER, apart)
     targets = examples.targets
-    if module.model.config.model_type == "bert":
+    if not module.family.is_causal:
         targets = examples.inputs[:, :-1]
     with torch.no_grad():
         return module(examples.inputs, targets, examples.positions, examples.segments)
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("kind", ["clm", "mlm"])
-def test_not_a_bit_of_another_document_reaches_an_isolated_one(spec: SpecMaker, kind: str, attention: str) -> None:
-    model = build_model(spec({"objective.kind": kind, "model.num_layers": 2, "batch.sequence_length": 640}))
+LONG = {"model.num_layers": 2, "batch.sequence_length": 640}
+"""A ModernBERT of two layers has a global and a local one."""
+
+
+@pytest.mark.parametrize("attention", [UNMASKED, "eager"])
+@pytest.mark.parametrize(("family", "kind"), [(family, kind) for family, kind, _ in FAMILIES])
+def test_not_a_bit_of_another_document_reaches_an_isolated_one(
+    spec: SpecMaker, family: str, kind: str, attention: str
+) -> None:
+    model = build_model(spec({"model.kind": family, "objective.kind": kind, **LONG}))
     model.set_attn_implementation(attention)
     module = TokenLoss(model)
     tokens, apart = sequences(1, 640), segments(LENGTHS[kind])
@@ -184,10 +199,12 @@ def test_not_a_bit_of_another_document_reaches_an_isolated_one(spec: SpecMaker, 
         assert torch.equal(before == 0, torch.from_numpy(apart[:, 1:] != documents))
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("kind", ["clm", "mlm"])
-def test_an_isolated_document_costs_what_it_costs_alone(spec: SpecMaker, kind: str, attention: str) -> None:
-    model = build_model(spec({"objective.kind": kind, "model.num_layers": 2, "batch.sequence_length": 640}))
+@pytest.mark.parametrize("attention", [UNMASKED, "eager"])
+@pytest.mark.parametrize(("family", "kind"), [(family, kind) for family, kind, _ in FAMILIES])
+def test_an_isolated_document_costs_what_it_costs_alone(
+    spec: SpecMaker, family: str, kind: str, attention: str
+) -> None:
+    model = build_model(spec({"model.kind": family, "objective.kind": kind, **LONG}))
     model.set_attn_implementation(attention)
     module = TokenLoss(model)
     tokens, apart = sequences(1, 640), segments(LENGTHS[kind])
@@ -218,7 +235,7 @@ def test_every_predicted_token_weighs_the_same_whatever_the_split_of_the_batch(s
     uniform = draws(4, 16)[:, : num_draws(objective, 16)]
 
     def score(rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        examples = make_examples(objective, tokens[rows], uniform[rows], VOCAB, apart[rows])
+        examples = make_examples(objective, tokens[rows], uniform[rows], TOKENIZER, apart[rows])
         nats = module(examples.inputs, examples.targets, examples.positions, examples.segments)
         return nats, examples.targets != NOT_PREDICTED
 
