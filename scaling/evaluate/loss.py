@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scaling.data.randomness import key, uniforms
+from scaling.ranks import num_ranks, sum_over_ranks, this_rank
 from scaling.record import DomainLoss
 from scaling.spec import RunSpec
 
-EVALUATION_TOKENS = 4096
+EVALUATION_TOKENS = {"cpu": 2**12, "cuda": 2**15}
 """Tokens of one evaluation pass: enough to amortise its calls, and small beside a training batch's memory."""
 
 
 class Predictor(Protocol):
     """What evaluation needs of a model that is spread over ranks."""
 
-    rank: int
-    num_ranks: int
     num_draws: int
+    device: torch.device
 
     def score(
         self, sequences: NDArray[np.int64], draws: NDArray[np.float64], segments: NDArray[np.int64] | None
@@ -39,9 +39,6 @@ class Predictor(Protocol):
 
         segments [n, T], if any, keep the documents apart.
         """
-
-    def sum_over_ranks(self, values: Tensor) -> Tensor:
-        """The sum of a float64 tensor over all ranks."""
 
 
 class Packed(Protocol):
@@ -70,12 +67,12 @@ def _evaluate_domain(
 ) -> DomainLoss:
     length = spec.batch.sequence_length
     count = min(packed.num_sequences, max(1, spec.evaluation.max_tokens // length))
-    size = max(1, EVALUATION_TOKENS // length)
+    size = max(1, EVALUATION_TOKENS[model.device.type] // length)
     starts = list(range(0, count, size))
     sums = torch.zeros(3, dtype=torch.float64)
     # Under ZeRO-3 every rank must take part in every forward pass, so the last round is padded.
-    for first in range(0, len(starts), model.num_ranks):
-        mine = first + model.rank
+    for first in range(0, len(starts), num_ranks()):
+        mine = first + this_rank()
         start = starts[mine] if mine < len(starts) else 0
         index = np.arange(start, min(start + size, count))
         segments = packed.segments(index) if spec.batch.isolate_documents else None
@@ -85,6 +82,6 @@ def _evaluate_domain(
             scored = targets[targets >= 0].cpu().numpy()
             num_bytes = 0 if token_bytes is None else int(token_bytes[scored].sum())
             sums += torch.tensor([nats.double().sum().item(), len(scored), num_bytes], dtype=torch.float64)
-    total = model.sum_over_ranks(sums)
+    total = sum_over_ranks(sums)
     exact_bytes = spec.objective.kind == "clm" and token_bytes is not None
     return DomainLoss(total[0].item(), int(total[1].item()), int(total[2].item()) if exact_bytes else None)

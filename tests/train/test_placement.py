@@ -20,7 +20,15 @@ PLACEMENTS |= {f"stage{stage}-ranks2": {**SHORT, "zero.stage": stage, "placement
 PLACEMENTS |= {
     "stage0-micro2": {**SHORT, "placement.micro_batch": 2},
     "stage2-micro1": {**SHORT, "zero.stage": 2, "placement.micro_batch": 1},
-    "stage3-offload": {**SHORT, "zero.stage": 3, "zero.offload": "cpu"},
+    "stage3-offload": {**SHORT, "zero.stage": 3, "zero.offload_optimizer": {"device": "cpu"}},
+    "stage2-offload-ranks2": {
+        **SHORT,
+        "zero.stage": 2,
+        "placement.ranks": 2,
+        "placement.micro_batch": 1,
+        "zero.offload_optimizer": {"device": "cpu"},
+    },
+    "stage3-hpz-ranks2": {**SHORT, "zero.stage": 3, "placement.ranks": 2, "zero.zero_hpz_partition_size": 2},
 }
 
 
@@ -104,12 +112,19 @@ def test_weights_that_do_not_divide_by_the_ranks_train_under_stage_3(lab: Lab, s
     assert_same_training(tmp_path, "stage0-ranks1", chosen, num_points=2)
 
 
-def test_bf16_trains_with_stage_1_and_2(lab: Lab, spec: SpecMaker, tmp_path: Path) -> None:
+def test_sixteen_bits_train_as_fp32_does(lab: Lab, spec: SpecMaker, tmp_path: Path) -> None:
     chosen = {
         "fp32": {},
         "stage1": {"precision": "bf16", "zero.stage": 1},
         "stage2-ranks2": {"precision": "bf16", "zero.stage": 2, "placement.ranks": 2},
+        "stage1-ranks2-micro1": {
+            "precision": "bf16",
+            "zero.stage": 1,
+            "placement.ranks": 2,
+            "placement.micro_batch": 1,  # gradients are summed up in fp32, by another optimiser of DeepSpeed's
+        },
         "stage3": {"precision": "bf16", "zero.stage": 3},
+        "fp16-ranks2": {"precision": "fp16", "zero.stage": 2, "placement.ranks": 2},
     }
     statuses = lab.train_all({name: spec(changes) for name, changes in chosen.items()}, tmp_path)
     for status in statuses.values():

@@ -1,0 +1,186 @@
+"""The micro-batch found from memory: the largest that a pass of the model and what its engine holds leave room for.
+
+Tried with the bare model, forward and backward, before there is an engine. Meanwhile torch may take no more of the
+device's memory than
+
+    total x 90 % / runs side by side - what the engine will hold besides,
+
+so that nobody's memory is taken to find out. With N parameters, p bytes in the precision that computes, R ranks:
+
+    12 N / R_o    fp32 masters and Adam's moments; R_o = R from stage 1 on, else 1; nothing where they are offloaded
+     4 N / R_g    gradients summed up in fp32; R_g = R from stage 2 on, else 1; nothing where offloaded at stage 3
+     p N          a copy of the gradients on their way
+     p b          DeepSpeed's bucket of b elements, at most N; two where communication overlaps
+     one evaluation pass, where training is recorded as CUDA graphs: they keep their memory to themselves
+
+The bare model's weights and gradients, 2 p N, are there when it is tried. Under stage 3, where fewer weights are there
+at a time, this asks for more than is needed. So does it where the model will be compiled.
+
+What was found is kept in the cache: bits depend on the micro-batch, so all runs of a sweep, and a run that is resumed,
+take the same.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from scaling.evaluate.loss import EVALUATION_TOKENS
+from scaling.files import write_json
+from scaling.identity import digest
+from scaling.ranks import device_of, from_rank_0, min_over_ranks, this_rank
+from scaling.spec import MaskedNextSentence, RunSpec
+from scaling.train.model import build_model
+from scaling.train.objective import Examples, TokenLoss, make_examples, num_draws
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+SHARE_OF_MEMORY = 0.9
+"""The rest is for the CUDA context, the libraries' own memory, and pieces too small to be used."""
+
+
+def with_micro_batch(spec: RunSpec, cache: Path) -> RunSpec:
+    """The spec with the micro-batch that its rank will take; the same on every rank, which must all call it.
+
+    ValueError if not even the smallest leaves room.
+    """
+    device = device_of(spec)
+    if spec.placement.micro_batch is not None or device.type == "cpu":
+        return spec
+    found = found_micro_batch(spec, cache, torch.cuda.get_device_name(device), lambda size: _try(spec, device, size))
+    torch.cuda.empty_cache()
+    return spec.model_copy(update={"placement": spec.placement.model_copy(update={"micro_batch": found})})
+
+
+def found_micro_batch(spec: RunSpec, cache: Path, device: str, attempt: Callable[[int], None]) -> int:
+    """The largest micro-batch for which `attempt` raises no torch.OutOfMemoryError, from the cache if it is there."""
+    file = cache / "micro_batches" / f"{_question(spec, device)}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with _held(file.with_suffix(".lock")):
+        found = from_rank_0(json.loads(file.read_text(encoding="utf-8"))["micro_batch"] if file.exists() else 0)
+        if not found:
+            found = min_over_ranks(_back_off(spec, attempt))
+            if found and this_rank() == 0:
+                log.info("micro-batch of %d sequences found", found)
+                write_json(file, {"micro_batch": found, "device": device})
+    if not found:
+        raise ValueError(
+            f"placement.micro_batch: {micro_batches(spec)[-1]} of {spec.batch.sequence_length} tokens do not fit on the"
+            " device; choose a higher zero.stage, an offload or placement.activation_checkpointing=true, and give"
+            " placement.micro_batch where the bare model does not fit on one device"
+        )
+    return found
+
+
+def micro_batches(spec: RunSpec) -> list[int]:
+    """The micro-batches to try: a rank's whole share, and then its largest divisor of half the last or less."""
+    share = spec.micro_batch
+    smallest = 2 if isinstance(spec.objective, MaskedNextSentence) else 1  # pairs stay together
+    sizes = [share]
+    for size in range(share // 2, 0, -1):
+        if share % size == 0 and size % smallest == 0 and size <= sizes[-1] // 2:
+            sizes.append(size)
+    return sizes
+
+
+def bytes_besides(spec: RunSpec, num_weights: int) -> int:
+    """What the engine will hold on the device besides weights, gradients and activations of a pass."""
+    zero, ranks = spec.zero, spec.placement.ranks
+    width = DTYPES[spec.precision].itemsize
+    is_offloaded = zero.offload_optimizer.device != "none"
+    masters = 0 if is_offloaded else 12 * num_weights // (ranks if zero.stage >= 1 else 1)
+    summed = 0 if is_offloaded and zero.stage == 3 else 4 * num_weights // (ranks if zero.stage >= 2 else 1)
+    overlaps = zero.stage == 3 if zero.overlap_comm is None else zero.overlap_comm
+    bucket = min(zero.reduce_bucket_size, num_weights) * width if zero.stage >= 1 else 0
+    return masters + summed + width * num_weights + bucket * (2 if overlaps else 1)
+
+
+def _question(spec: RunSpec, device: str) -> str:
+    """Hash of all that the answer depends on."""
+    placement = spec.placement
+    return digest(
+        {
+            **spec.model_dump(mode="json", include={"model", "objective", "batch", "precision", "zero"}),
+            "vocab_size": spec.tokenizer.vocab_size,
+            "placement": placement.model_dump(
+                mode="json", include={"ranks", "runs_per_device", "activation_checkpointing"}
+            ),
+            "device": device,
+            "versions": {name: version(name) for name in ("torch", "transformers", "deepspeed")},
+        }
+    )[:32]
+
+
+def _back_off(spec: RunSpec, attempt: Callable[[int], None]) -> int:
+    """The largest micro-batch that fits here, 0 for none."""
+    for size in micro_batches(spec):
+        try:
+            attempt(size)
+        except torch.OutOfMemoryError:
+            continue
+        return size
+    return 0
+
+
+def _try(spec: RunSpec, device: torch.device, size: int) -> None:
+    """One pass over a made-up micro-batch; torch.OutOfMemoryError if it does not fit."""
+    module = TokenLoss(build_model(spec)).to(device, DTYPES[spec.precision])
+    weights = list(module.parameters())
+    besides = bytes_besides(spec, sum(weight.numel() for weight in weights))
+    if not spec.needs_deepspeed:
+        besides += _evaluation_bytes(spec, module, device)
+    examples = _made_up(spec, size).to(device)
+    with _memory_of(spec, device, besides):
+        torch.autograd.grad(module(**examples.tensors()).mean(), weights, allow_unused=True)
+        torch.cuda.synchronize(device)
+
+
+def _made_up(spec: RunSpec, size: int) -> Examples:
+    length, rng = spec.batch.sequence_length, np.random.default_rng(0)
+    sequences = rng.integers(spec.tokenizer.vocab_size, size=(size, length))
+    segments = np.zeros_like(sequences) if spec.batch.isolate_documents else None
+    draws = rng.random((size, num_draws(spec.objective, length)))
+    return make_examples(spec.objective, sequences, draws, spec.tokenizer, segments)
+
+
+@torch.no_grad()
+def _evaluation_bytes(spec: RunSpec, module: TokenLoss, device: torch.device) -> int:
+    """What an evaluation pass takes: recorded graphs keep the memory of training to themselves."""
+    size = max(2, EVALUATION_TOKENS["cuda"] // spec.batch.sequence_length // 2 * 2)
+    examples = _made_up(spec, size).to(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    module(**examples.tensors())
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+@contextmanager
+def _memory_of(spec: RunSpec, device: torch.device, besides: int) -> Iterator[None]:
+    """Let torch take no more of the device than a run's share less what its engine holds."""
+    total = torch.cuda.get_device_properties(device).total_memory
+    share = SHARE_OF_MEMORY * total / spec.placement.runs_per_device - besides
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(max(0.0, share / total), device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
+@contextmanager
+def _held(lock: Path) -> Iterator[None]:
+    """Rank 0 keeps other runs waiting, which ask the same; its own ranks follow it."""
+    if this_rank() == 0:
+        with FileLock(lock):
+            yield
+    else:
+        yield

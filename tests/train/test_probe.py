@@ -1,0 +1,89 @@
+"""The micro-batch found from memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from lab import SpecMaker
+
+from scaling.train.probe import bytes_besides, found_micro_batch, micro_batches, with_micro_batch
+
+
+class Device:
+    """Holds so many sequences; remembers what was tried."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.tried: list[int] = []
+
+    def __call__(self, size: int) -> None:
+        self.tried.append(size)
+        if size > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_what_is_tried_divides_the_share_and_keeps_pairs_together(spec: SpecMaker) -> None:
+    assert micro_batches(spec({"batch.num_sequences": 24, "placement.ranks": 2})) == [12, 6, 3, 1]
+    assert micro_batches(spec({"batch.num_sequences": 7})) == [7, 1]
+    assert micro_batches(spec({"batch.num_sequences": 12, "objective.kind": "mlm_nsp"})) == [12, 6, 2]
+
+
+def test_the_first_run_backs_off_and_all_others_take_what_it_found(spec: SpecMaker, tmp_path: Path) -> None:
+    small, smaller = Device(most=5), Device(most=1)
+    run = spec({"batch.num_sequences": 12})
+    assert found_micro_batch(run, tmp_path, "small", small) == 3
+    assert small.tried == [12, 6, 3]
+    again = spec({"batch.num_sequences": 12, "seeds.init": 5, "optimizer.learning_rate": 1.0})
+    assert found_micro_batch(again, tmp_path, "small", smaller) == 3
+    assert smaller.tried == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model.hidden_size": 64},
+        {"precision": "bf16"},
+        {"zero.stage": 2},
+        {"batch.sequence_length": 16},
+        {"placement.runs_per_device": 2},
+        {"placement.activation_checkpointing": True},
+    ],
+)
+def test_whatever_changes_memory_is_tried_anew(spec: SpecMaker, tmp_path: Path, change: dict[str, object]) -> None:
+    found_micro_batch(spec(), tmp_path, "card", Device(most=4))
+    other = Device(most=2)
+    assert found_micro_batch(spec(change), tmp_path, "card", other) == 2
+    assert found_micro_batch(spec(), tmp_path, "other card", other) == 2
+    assert other.tried == [4, 2, 4, 2]
+
+
+def test_a_model_that_does_not_fit_at_all_is_an_error_that_says_what_to_change(spec: SpecMaker, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"placement\.micro_batch: 1 of 32 tokens do not fit on the device; choose"):
+        found_micro_batch(spec(), tmp_path, "card", Device(most=0))
+    assert found_micro_batch(spec(), tmp_path, "card", Device(most=9)) == 4  # and is not remembered
+
+
+def test_an_error_that_is_not_of_memory_is_not_backed_off_from(spec: SpecMaker, tmp_path: Path) -> None:
+    def broken(size: int) -> None:
+        raise RuntimeError("an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal"):
+        found_micro_batch(spec(), tmp_path, "card", broken)
+
+
+def test_a_cpu_takes_the_whole_share(spec: SpecMaker, tmp_path: Path) -> None:
+    run = spec()
+    assert with_micro_batch(run, tmp_path) is run
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_an_engine_holds_besides_shrinks_with_its_stage_and_offload(spec: SpecMaker) -> None:
+    half = {"precision": "bf16", "placement.ranks": 4}
+    assert bytes_besides(spec({"precision": "bf16"}), 100) == 100 * (12 + 4 + 2)
+    assert bytes_besides(spec({**half, "zero.stage": 1}), 100) == 100 * (3 + 4 + 2 + 2)
+    assert bytes_besides(spec({**half, "zero.stage": 2, "zero.reduce_bucket_size": 50}), 100) == 100 * (3 + 1 + 2 + 1)
+    assert bytes_besides(spec({**half, "zero.stage": 3}), 100) == 100 * (3 + 1 + 2 + 2 * 2)
+    offloaded = spec({**half, "zero.stage": 3, "zero.offload_optimizer": {"device": "cpu"}})
+    assert bytes_besides(offloaded, 100) == 100 * (2 + 2 * 2)
