@@ -16,13 +16,18 @@ def write_json(path: Path, value: Any) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         with beside.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1, sort_keys=True, ensure_ascii=False)
+            file.write(as_json(value))
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def as_json(value: Any) -> str:
+    """The text of a JSON value, the same whatever the order of its keys."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
 
 
 def flush(path: Path) -> None:

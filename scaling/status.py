@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -21,14 +23,27 @@ from scaling.files import write_json
 from scaling.identity import directory_name
 from scaling.spec import RunSpec, read_spec
 
-State = Literal["planned", "running", "complete", "interrupted", "failed", "diverged"]
+State = Literal["planned", "running", "complete", "preempted", "interrupted", "failed", "diverged"]
 LOG_WIDTH = 160
 """Columns of a table that goes to a file or a pipe, which have no edge to wrap at."""
-STYLES = {"complete": "green", "running": "cyan", "failed": "red", "diverged": "red", "interrupted": "yellow"}
+STYLES = {
+    "complete": "green",
+    "running": "cyan",
+    "failed": "red",
+    "diverged": "red",
+    "preempted": "yellow",
+    "interrupted": "yellow",
+}
+DISK = "disk: "
+"""How the error of a run begins whose disk is full, read-only or broken: it goes on once that is put right."""
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class Status(BaseModel):
-    """What a run is doing, or how it ended. tokens: trained on so far. trunk_tokens: of those, taken over."""
+    """What a run is doing, or how it ended.
+
+    tokens: trained on so far. trunk_tokens: of those, taken over. note: what it waits for.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,6 +53,7 @@ class Status(BaseModel):
     tokens_per_second: float | None = None
     seconds: float = 0.0
     error: str | None = None
+    note: str | None = None
     loss: dict[str, float] = {}
 
 
@@ -57,6 +73,18 @@ def read_status(run_dir: Path) -> Status:
 def write_status(run_dir: Path, status: Status) -> None:
     """Replace the status of a run."""
     write_json(run_dir / "status.json", status.model_dump(mode="json"))
+
+
+def failure(error: BaseException) -> str:
+    """One line that says how a run failed. Libraries wrap the system's errors, so the causes are searched, too."""
+    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    cause: BaseException | None = error
+    while cause is not None:
+        for line in str(cause).splitlines():
+            if any(os.strerror(code) in line for code in DISK_ERRORS):
+                return DISK + line.strip()
+        cause = cause.__cause__ or cause.__context__
+    return reason
 
 
 @contextlib.contextmanager
@@ -114,7 +142,7 @@ def status_table(rows: list[tuple[RunSpec, Status]]) -> Table:
             short(status.trunk_tokens) if status.trunk_tokens else "",
             "" if status.tokens_per_second is None else short(status.tokens_per_second),
             "" if loss is None else f"{loss:.3f}",
-            Text(status.error or ""),  # not markup: it may hold brackets
+            Text(status.error or status.note or ""),  # not markup: it may hold brackets
         )
     return table
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import os
 import signal
 import sys
@@ -11,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from analysis.wandb_file import LogFile, read_log_file
 from scaling.data.prepare import prepare
@@ -70,13 +72,34 @@ class Lab:
         assert process.exitcode == -9, "the run was over before it could be killed"
         wait_for(lambda: read_status(run_dir).state == "interrupted")
 
+    def trap(self, module: str, function: str, **how: Any) -> Lab:
+        """A lab whose runs go into a Trap."""
+        return Lab(Trap(self.context, module, function, **how), self.cache)  # type: ignore[arg-type]
+
     def with_no_trunks(self, folder: Path) -> Lab:
         """A lab with the same data and a cache in `folder` that has no trunks yet."""
         cache = folder / "fresh-cache"
-        cache.mkdir()
+        cache.mkdir(parents=True)
         for name in ("documents", "tokenizers", "tokens"):
             (cache / name).symlink_to((self.cache / name).resolve())
         return Lab(self.context, cache)
+
+
+def record_of(run_dir: Path, lab: Lab) -> dict[str, Any]:
+    """All that a run leaves that must not depend on how often it was interrupted.
+
+    Points, weights, what the log sums up, and the states in the trunks of `lab`, which must be this run's alone.
+    """
+    found: dict[str, Any] = {
+        name: (run_dir / name).read_bytes() for name in ("points.jsonl", "model/model.safetensors", "model/config.json")
+    }
+    summary = wandb_files(run_dir)[-1].summary
+    of_the_data = ("ledger/", "trunk/", "flops", "state", "elastic", "error")
+    found["summary"] = {key: value for key, value in summary.items() if key.startswith(of_the_data)}
+    found |= {
+        "/".join(path.parts[-2:]): path.read_bytes() for path in sorted(lab.cache.glob("trunks/*/step-*/*.safetensors"))
+    }
+    return found
 
 
 def points(run_dir: Path) -> list[EvalPoint]:
@@ -103,6 +126,49 @@ def wandb_files(run_dir: Path) -> list[LogFile]:
 
 
 @dataclass(frozen=True)
+class Trap:
+    """A forkserver whose runs get a signal at the `count`-th call of `function` of `module`, before it or after.
+
+    whose: the process that calls, or the run's process, whose ranks it is the parent of. rank: the one that calls.
+    """
+
+    context: ForkServerContext
+    module: str
+    function: str
+    count: int = 1
+    when: Literal["before", "after"] = "before"
+    signal: signal.Signals = signal.SIGKILL
+    whose: Literal["own", "parent"] = "own"
+    rank: int = 0
+
+    def Process(self, target: Callable[..., None], args: tuple[Any, ...], name: str) -> ForkServerProcess:
+        how = (self.module, self.function, self.count, self.when, self.signal, self.whose, self.rank)
+        return self.context.Process(target=trapped, args=(how, target, *args), name=name)
+
+
+def trapped(how: tuple[Any, ...], target: Callable[..., None], *arguments: object) -> None:
+    """The body of a run that goes into a trap."""
+    module, function, count, when, number, whose, rank = how
+    owner: Any = importlib.import_module(module)
+    *parents, name = function.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    original, calls = getattr(owner, name), itertools.count(1)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        is_now = int(os.environ.get("RANK", "0")) == rank and next(calls) == count
+        if is_now and when == "before":
+            os.kill(os.getpid() if whose == "own" else os.getppid(), number)
+        result = original(*arguments, **named)
+        if is_now and when == "after":
+            os.kill(os.getpid() if whose == "own" else os.getppid(), number)
+        return result
+
+    setattr(owner, name, call)
+    target(*arguments)
+
+
+@dataclass(frozen=True)
 class Saboteur:
     """A forkserver whose runs fail in a given way where `how` says so, by the order seed of the run."""
 
@@ -114,21 +180,31 @@ class Saboteur:
         return self.context.Process(target=sabotaged, args=(how, target, *args), name=name)
 
 
-def sabotaged(how: str | None, target: Callable[..., None], spec: RunSpec, run_dir: Path, cache: Path) -> None:
+def sabotaged(how: str | None, target: Callable[..., None], spec: RunSpec, *rest: Any) -> None:
     """The body of a run whose training is replaced by a failure."""
-    import scaling.train.pretrain as module
+    import torch.distributed
 
-    def fail(*arguments: object) -> None:
+    import scaling.train.pretrain as module
+    from scaling.ranks import join_ranks
+
+    def fail(spec: RunSpec, *others: object) -> None:
         if how == "exception":
             raise RuntimeError("the cat ate it\nand more")
         if how == "exit":
             sys.exit(3)
         if how == "exit without error":
             sys.exit(0)
-        if how == "rank 1 dies" and os.environ["RANK"] == "0":
-            time.sleep(60)
+        if how == "rank 1 dies":
+            join_ranks(spec)
+            if os.environ["RANK"] == "0":
+                try:
+                    torch.distributed.barrier()
+                finally:
+                    time.sleep(1)  # as long as it takes to close a log
+        if how == "rank 1 dies, rank 0 is deaf" and os.environ["RANK"] == "0":
+            time.sleep(300)
         os.kill(os.getpid(), signal.SIGKILL)
 
     if how is not None:
         module.pretrain = fail
-    target(spec, run_dir, cache)
+    target(spec, *rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -14,7 +15,7 @@ from lab import SpecMaker
 
 from scaling import status
 from scaling.spec import write_spec
-from scaling.status import Status, duration, is_locked, main, read_status, run_lock, short, write_status
+from scaling.status import Status, duration, failure, is_locked, main, read_status, run_lock, short, write_status
 
 
 def test_a_status_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -53,6 +54,42 @@ def test_a_second_process_waits_for_the_lock(tmp_path: Path) -> None:
     thread.join(5)
     assert order == ["first", "second"]
     assert not is_locked(tmp_path)
+
+
+def wrapped(error: Exception) -> Exception:
+    """As a library would raise it."""
+    try:
+        try:
+            raise error
+        except Exception:
+            raise RuntimeError("the library could not do it\nand more") from None
+    except RuntimeError as outer:
+        outer.__context__ = error
+        return outer
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a"), "disk: [Errno 28] No space left on device: 'a'"),
+        (OSError(errno.EROFS, "Read-only file system"), "disk: [Errno 30] Read-only file system"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk: [Errno 122] Disk quota exceeded"),
+        (OSError(errno.EIO, "Input/output error"), "disk: [Errno 5] Input/output error"),
+        (
+            ValueError("Error while serializing\nI/O error: No space left on device (os error 28)"),
+            "disk: I/O error: No space left on device (os error 28)",
+        ),
+        (wrapped(OSError(errno.ENOSPC, "No space left on device")), "disk: [Errno 28] No space left on device"),
+        (wrapped(ValueError("bad")), "RuntimeError: the library could not do it"),
+        (
+            OSError(errno.ENOENT, "No such file or directory", "a"),
+            "FileNotFoundError: [Errno 2] No such file or directory: 'a'",
+        ),
+        (RuntimeError(), "RuntimeError:"),
+    ],
+)
+def test_a_failure_is_one_line_that_says_whether_it_was_the_disk(error: Exception, line: str) -> None:
+    assert failure(error) == line
 
 
 @pytest.mark.parametrize(
@@ -134,12 +171,16 @@ def test_the_command_shows_every_run_with_state_tokens_loss_and_error(
     leave(tmp_path, spec, "two", Status(state="failed", tokens=640, error="RuntimeError: the cat ate it"))
     leave(tmp_path, spec, "three", None)
     leave(tmp_path, spec, "four", Status(state="running", tokens=1280))
+    leave(
+        tmp_path, spec, "five", Status(state="preempted", tokens=1280, error="asked to stop; the same command goes on")
+    )
     lines = {line.split()[0].split("-")[0]: line for line in show(tmp_path).splitlines() if line.strip()}
     assert [word in lines["one"] for word in ("complete", "8.19k", "6.14k", "3.250")] == [True] * 4
     assert "failed" in lines["two"]
     assert "RuntimeError: the cat ate it" in lines["two"]
     assert "planned" in lines["three"]
     assert "interrupted" in lines["four"]
+    assert "preempted" in lines["five"]
     assert all(f"1 {state}" in lines["1"] for state in ("complete", "failed", "planned", "interrupted"))
 
 
@@ -153,6 +194,13 @@ def test_the_command_prints_once_while_a_run_is_under_way_if_it_is_not_watched(
             output = show(tmp_path, *arguments)
             assert output.count("running") == 2  # its line, and the count
             assert "12.3k" in output
+
+
+def test_what_a_run_waits_for_is_in_its_line(spec: SpecMaker, tmp_path: Path, show: Show) -> None:
+    folder = leave(tmp_path, spec, "one", None)
+    with run_lock(folder):
+        write_status(folder, Status(state="running", note="waits for a run that trains the same trunk"))
+        assert "waits for a run that trains the same trunk" in show(tmp_path)
 
 
 def test_the_command_watches_a_terminal_until_no_run_is_under_way(

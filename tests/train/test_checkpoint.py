@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import errno
 import json
 import logging
 import os
+import pickle
+import random
+import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+import analysis
+import scaling
+from scaling.files import file_sha256, write_json
+from scaling.identity import digest
 from scaling.train import checkpoint
-from scaling.train.checkpoint import DiskError, keep_newest, newest_checkpoint, save_checkpoint
+from scaling.train.checkpoint import keep_newest, newest_checkpoint, save_checkpoint
 from scaling.train.engine import TrainState
 
 OWNER, FOREIGN = "a" * 64, "b" * 64
@@ -54,6 +66,14 @@ def test_only_checkpoints_within_the_asked_steps_are_read(folder: Path) -> None:
     assert step_of(newest_checkpoint(folder, OWNER, at_most=19)) is None
     assert step_of(newest_checkpoint(folder, OWNER, at_most=39, at_least=21)) is None
     assert step_of(newest_checkpoint(folder / "none", OWNER, at_most=39)) is None
+
+
+def test_the_numbers_of_loss_scaling_are_kept(tmp_path: Path) -> None:
+    scaler = {"scale": 65536.0, "steps_since": 17.0, "tiny": 1e-300}
+    save_checkpoint(tmp_path, replace(state(3), scaler=scaler), OWNER)
+    found = newest_checkpoint(tmp_path, OWNER, at_most=3)
+    assert found is not None
+    assert found.scaler == scaler
 
 
 def truncate(path: Path) -> None:
@@ -103,6 +123,31 @@ def change_the_owner(path: Path) -> None:
     (path / "manifest.json").write_text(json.dumps({**manifest, "owner": FOREIGN}))
 
 
+def put_in_that_of_another_run(path: Path) -> None:
+    shutil.rmtree(path)
+    save_checkpoint(path.parent, state(40), FOREIGN)
+
+
+def add_a_file(path: Path) -> None:
+    (path / "weights.pt").write_bytes(b"")
+
+
+def call_a_pickle_safetensors(path: Path) -> None:
+    """With hashes that fit, as one would make who wants it to be opened."""
+    (path / "weights.safetensors").write_bytes(pickle.dumps(Bomb()))
+    manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["own_sha256"]
+    manifest["sha256"]["weights.safetensors"] = file_sha256(path / "weights.safetensors")
+    write_json(path / "manifest.json", {**manifest, "own_sha256": digest(manifest)})
+
+
+class Bomb:
+    """Unpickled, it would end the test."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (66,)
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -110,12 +155,15 @@ def change_the_owner(path: Path) -> None:
         (flip_a_bit, "hash of weights.safetensors"),
         (lose_a_file, "exp_avg_sq.safetensors"),
         (lose_the_manifest, "manifest.json"),
-        (tear_the_manifest, "step-00000040"),
-        (fill_the_manifest_with_noise, "step-00000040"),
-        (list_in_the_manifest, "step-00000040"),
-        (forget_a_file_in_the_manifest, "step-00000040"),
-        (claim_another_step, "step"),
-        (change_the_owner, "belongs to bbbbbbbb, not to aaaaaaaa"),
+        (tear_the_manifest, "manifest.json cannot be read"),
+        (fill_the_manifest_with_noise, "manifest.json cannot be read"),
+        (list_in_the_manifest, "manifest.json cannot be read"),
+        (forget_a_file_in_the_manifest, "manifest.json does not match its own hash"),
+        (claim_another_step, "manifest.json does not match its own hash"),
+        (change_the_owner, "manifest.json does not match its own hash"),
+        (put_in_that_of_another_run, "manifest.json: it belongs to bbbbbbbb, not to aaaaaaaa"),
+        (add_a_file, "weights.pt"),
+        (call_a_pickle_safetensors, "weights.safetensors holds no tensors"),
     ],
 )
 def test_a_damaged_checkpoint_is_refused_with_its_reason_and_the_older_one_read(
@@ -148,7 +196,60 @@ def test_only_the_newest_are_kept_and_what_a_killed_writer_left_is_removed(folde
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000040", "step-00000060"]
 
 
-@pytest.mark.parametrize("failing", ["save_file", "flush", "write_json"])
+def test_any_bit_that_flips_in_any_file_is_noticed(folder: Path) -> None:
+    """One in each byte of the manifest, and 200 in each other file."""
+    path = folder / "step-00000040"
+    rng = random.Random(0)
+    for file in sorted(path.iterdir()):
+        data = file.read_bytes()
+        every = [8 * byte + byte % 8 for byte in range(len(data))]
+        bits = every if file.name == "manifest.json" else rng.sample(range(8 * len(data)), 200)
+        for bit in bits:
+            flipped = bytearray(data)
+            flipped[bit // 8] ^= 1 << bit % 8
+            file.write_bytes(flipped)
+            assert newest_checkpoint(folder, OWNER, at_most=40, at_least=40) is None, (file.name, bit)
+        file.write_bytes(data)
+    assert step_of(newest_checkpoint(folder, OWNER, at_most=100)) == 40
+
+
+def test_a_disk_that_keeps_something_else_than_was_written_is_noticed_before_the_old_one_goes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def rot(descriptor: int) -> None:
+        with contextlib.suppress(OSError):  # a folder
+            os.pwrite(descriptor, b"x", 8)
+        fsync(descriptor)
+
+    monkeypatch.setattr(checkpoint.os, "fsync", rot)
+    with pytest.raises(OSError, match=r"weights.safetensors does not read back as it was written"):
+        save_checkpoint(folder, state(60), OWNER)
+    monkeypatch.undo()
+    assert sorted(path.name for path in folder.iterdir()) == ["step-00000020", "step-00000040"]
+
+
+def test_nothing_of_ours_opens_a_pickle() -> None:
+    """Nor do ranks hand each other any: `broadcast_object_list` and its like unpickle what arrives."""
+    modules = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
+    calls = r"(torch|joblib)\.(load|save|dump)|.*_object(_list)?|.*\.read_pickle"
+    found = []
+    for package in (scaling, analysis):
+        for path in sorted(Path(package.__path__[0]).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                names = {alias.name for alias in node.names} if isinstance(node, ast.Import | ast.ImportFrom) else set()
+                names |= {node.module or ""} if isinstance(node, ast.ImportFrom) else set()
+                called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+                allowed = (
+                    isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False"
+                )
+                if names & modules or re.fullmatch(calls, called) or allowed:
+                    found.append(f"{path.name}: {ast.unparse(node)}")
+    assert not found
+
+
+@pytest.mark.parametrize("failing", ["_write", "flush", "write_json"])
 def test_a_write_that_fails_leaves_nothing_and_says_so(
     folder: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
@@ -156,7 +257,7 @@ def test_a_write_that_fails_leaves_nothing_and_says_so(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(checkpoint, failing, full)
-    with pytest.raises(DiskError, match="No space left on device") as error:
+    with pytest.raises(OSError, match="No space left on device") as error:
         save_checkpoint(folder, state(60), OWNER)
     assert error.value.errno == errno.ENOSPC
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000020", "step-00000040"]
@@ -177,7 +278,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_a_disk_error_and_the_earlier_checkpoint_still_verifies(small_disk: Path) -> None:
     save_checkpoint(small_disk / "checkpoints", state(20), OWNER)
-    with pytest.raises(DiskError, match="cannot write checkpoint"):
+    with pytest.raises(OSError, match="cannot write checkpoint"):
         save_checkpoint(small_disk / "checkpoints", state(40, num=20_000), OWNER)
     assert [path.name for path in (small_disk / "checkpoints").iterdir()] == ["step-00000020"]
     assert step_of(newest_checkpoint(small_disk / "checkpoints", OWNER, at_most=100)) == 20

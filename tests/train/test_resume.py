@@ -11,6 +11,7 @@ from lab import Lab, SpecMaker, newest_step, points, wandb_files
 from scaling.launch import run_warnings
 
 OFTEN = {"placement.checkpoint_seconds": 0}
+TWO_RANKS = {"placement.ranks": 2}
 COSINE = {"kind": "cosine", "warmup_tokens": 512}
 """Nothing is shared through a trunk, so that the resumed run has its own checkpoint alone."""
 
@@ -30,6 +31,22 @@ def assert_same_bits(one: Path, other: Path) -> None:
         pytest.param({"zero.stage": 3}, id="stage3"),
         pytest.param({"zero.stage": 1, "placement.ranks": 2}, id="stage1-ranks2"),
         pytest.param({"zero.stage": 3, "placement.ranks": 2}, id="stage3-ranks2"),
+        pytest.param({**TWO_RANKS, "zero.stage": 2, "precision": "fp16"}, id="fp16", marks=pytest.mark.slow),
+        pytest.param(
+            {**TWO_RANKS, "zero.stage": 1, "precision": "bf16", "placement.micro_batch": 1},
+            id="bf16-micro",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {**TWO_RANKS, "zero.stage": 3, "zero.offload_optimizer": {"device": "cpu"}},
+            id="offload",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {**TWO_RANKS, "zero.stage": 3, "placement.activation_checkpointing": True},
+            id="recomputed",
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"objective.kind": "mlm", "placement.micro_batch": 2}, id="mlm"),
         pytest.param({"budget.unique_tokens": 2560, "budget.max_epochs": None}, id="fourth-epoch"),
     ],
