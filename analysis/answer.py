@@ -12,6 +12,7 @@ from analysis.curves import Curve, measured_curve
 from analysis.dose import DoseResponse, dose_response
 from analysis.fit import Estimate, Fit, HeldOut, fit_power_law
 from analysis.labels import count_text
+from analysis.lr_check import LrCheck, lr_check
 from analysis.noise import noise_of
 from analysis.points import Study
 from analysis.ranking import MANY, Ranking, none_of, rank, unknown
@@ -27,7 +28,7 @@ class Answer:
     """All results of a study.
 
     headline: the answer in one sentence. test: how well the held-out size was predicted. main: the contrast
-    behind it, if it is one. caveats: one sentence each. dose, ranking: of the recipes, where they have them.
+    behind it, if it is one. caveats: one sentence each. dose, ranking, lr_check: of the recipes, where they have them.
     """
 
     headline: str
@@ -38,6 +39,7 @@ class Answer:
     caveats: tuple[str, ...]
     dose: DoseResponse | None = None
     ranking: Ranking | None = None
+    lr_check: LrCheck | None = None
 
     @property
     def full_fits(self) -> tuple[Fit, ...]:
@@ -49,19 +51,26 @@ class Answer:
 
 def answer(study: Study) -> Answer:
     """Fit every curve, contrast the recipes on every domain, say what came out."""
-    fits = []
+    fits, by_label = [], {recipe.label: recipe for recipe in study.recipes}
     for domain in study.domains:
-        for recipe in study.recipes:
+        for recipe in by_label.values():
             if points := study.points_of(recipe.label, domain):
                 fits.append(fit_power_law(points, noise_of(study, recipe, domain)))
-    found = [c for domain in study.domains for c in contrasts(study, domain)]
+    if (check := lr_check(study)) is None:
+        found = [c for domain in study.domains for c in contrasts(study, domain)]
+    else:  # at one learning rate each: across them a contrast would be of the data and of the learning rate
+        pairs = [(by_label[a], by_label[b]) for a, b in check.matched]
+        found = [compare(study, a, b, domain) for domain in study.domains for a, b in pairs]
     on_target = [c for c in found if c.domain == study.target]
     fits_on_target = [fit for fit in fits if fit.domain == study.target]
     ranking = rank(study)
     headline, main = _headline(study, fits_on_target, on_target, ranking)
+    if check is not None:
+        headline = check.headline
     test = _test_sentence(study, fits_on_target)
     caveats = tuple(find_caveats(study, fits, found))
-    return Answer(headline, test, main, tuple(fits), tuple(found), caveats, dose=dose_response(study), ranking=ranking)
+    dose = dose_response(study) if check is None else None  # a learning rate is no dose of anything
+    return Answer(headline, test, main, tuple(fits), tuple(found), caveats, dose, ranking, check)
 
 
 def _headline(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,10 +37,27 @@ def _some_of(names: Sequence[str], most: int = 5) -> str:
 
 def _run_caveats(study: Study) -> list[str]:
     said = []
-    broken = [run for run in study.runs if run.state != "complete"]
+    broken = sorted((run for run in study.runs if run.state != "complete"), key=lambda run: (run.state, run.name))
     if broken:
-        names = _some_of([f"{run.name} {run.state}" for run in broken])
-        said.append(f"{len(broken)} of {len(study.runs)} runs are not complete and enter no fit: {names}.")
+        states = ", ".join(f"{count} {state}" for state, count in Counter(run.state for run in broken).items())
+        names = _some_of([f"{run.name} ({(run.error or run.state)[:80]})" for run in broken])
+        said.append(f"{len(broken)} of {len(study.runs)} runs are not complete and enter no fit ({states}): {names}.")
+    complete = [run for run in study.runs if run.state == "complete"]
+    if diverged := Counter(study.recipe_of[run.fingerprint] for run in broken if run.state == "diverged"):
+        names = _some_of([f"{label} ({count})" for label, count in diverged.items()])
+        said.append(
+            f"Runs diverged under {names}: what is left of them is what went well, so their losses may look too good."
+        )
+    if midway := [f"{run.name} ({run.mid_schedule})" for run in complete if run.mid_schedule]:
+        said.append(
+            f"{len(midway)} of {len(complete)} complete runs were measured in the middle of their schedule and enter "
+            f"no fit: {_some_of(midway, 3)}."
+        )
+    if silent := [run.name for run in complete if not run.is_schedule_known]:
+        said.append(
+            f"Of {len(silent)} of {len(complete)} complete runs it is unknown whether the learning rate had ended its "
+            f"decay; they are taken as if it had: {_some_of(silent, 3)}."
+        )
     if study.lost:
         names, one = _some_of([run.name for run in study.lost]), len(study.lost) == 1
         said.append(

@@ -1,4 +1,4 @@
-"""Figures of the data axes: dose-response, and the ranking of many recipes with what they are made of."""
+"""Figures of the data axes: dose-response, the ranking of many recipes with what they are made of, learning rates."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from analysis.dose import Dose, DoseResponse
 from analysis.figures import FAINT, INK, MARKERS, PALETTE, STYLE
 from analysis.fit import Estimate
 from analysis.labels import count_text
+from analysis.lr_check import Line, LrCheck, rate_text
 from analysis.points import Study
 from analysis.ranking import Ranking
 
@@ -124,6 +125,47 @@ def _apart(values: Sequence[float], axes: Axes) -> list[float]:
         if (at[i] - at[kept[-1]]) / (high - low) >= 0.09:
             kept.append(i)
     return [values[i] for i in kept]
+
+
+def lr_figure(check: LrCheck, target: str) -> Figure:
+    """Loss over learning rate, a panel per size (the two largest), a line per recipe; a ring marks the best of each."""
+    sizes = sorted({line.tokens for line in check.lines})[-2:]
+    names = list(dict.fromkeys(line.name for line in check.lines))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10.4 if len(sizes) > 1 else 7.0, 4.3), layout="constrained")
+        panels = figure.subplots(1, len(sizes), squeeze=False, sharey=True)[0]
+        for axes, size in zip(panels, sizes, strict=True):
+            lines = [line for line in check.lines if line.tokens == size]
+            for line in lines:
+                i = names.index(line.name) % len(PALETTE)
+                _draw_rates(axes, line, PALETTE[i], MARKERS[i])
+            rates = sorted({trial.rate for line in lines for trial in line.trials})
+            axes.set_xscale("log")
+            axes.set_xlim(rates[0] / 1.25, rates[-1] * 1.25)
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_locator(FixedLocator(rates))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: rate_text(value)))
+            axes.set_xlabel("learning rate")
+            axes.set_title(f"{count_text(size)} tokens")
+        panels[0].set_ylabel(wrapped(f"validation loss on {target} [nats per token]", 48))
+        signs = [
+            Line2D([], [], color=PALETTE[i % len(PALETTE)], marker=MARKERS[i % len(MARKERS)], label=wrapped(name, 60))
+            for i, name in enumerate(names)
+        ]
+        figure.legend(handles=signs, loc="outside upper center", ncols=min(2, len(signs)), frameon=False)
+    return figure
+
+
+def _draw_rates(axes: Axes, line: Line, colour: str, marker: str) -> None:
+    axes.plot(
+        [trial.rate for trial in line.trials], [trial.loss.value for trial in line.trials],
+        color=colour, marker=marker, markersize=5, linewidth=1.4, zorder=3,
+    )  # fmt: skip
+    for trial in line.trials:
+        if math.isfinite(trial.loss.lo) and math.isfinite(trial.loss.hi):
+            axes.plot([trial.rate] * 2, [trial.loss.lo, trial.loss.hi], color=colour, linewidth=1.4, zorder=2)
+    best = line.best
+    axes.plot([best.rate], [best.loss.value], "o", color=colour, markersize=13, markerfacecolor="none", zorder=4)
 
 
 def ranking_figure(study: Study, ranking: Ranking) -> Figure:

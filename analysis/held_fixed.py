@@ -15,6 +15,7 @@ PARTS = (
     ("objective", "objective"),
     ("tokenizer", "tokenizer"),
     ("batch", "batch"),
+    ("hyperparameters", "hyperparameters"),
     ("schedule", "schedule"),
     ("optimizer", "optimizer"),
     ("degraders", "recipe.degraders"),

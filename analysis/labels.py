@@ -232,6 +232,20 @@ def unique_text(unique_tokens: int | None, others: Sequence[int | None]) -> str:
     return "U unlimited" if unique_tokens is None else f"U = {count_text(unique_tokens)} tokens"
 
 
+def hyperparameters_text(part: Part, others: Sequence[Part]) -> str:
+    """How learning rate, batch and warmup follow from N and D, in words."""
+    told = []
+    for name, value in part.items():
+        rules = [other[name] for other in others if isinstance(other.get(name), Mapping)]
+        if isinstance(value, Mapping):
+            told += [(f"{name}.{key}", text) for key, text in differing(value, rules)]
+        else:
+            told += differing({"kind": part["kind"], name: value}, others)
+    if len({other["kind"] for other in others}) > 1:
+        return f"{part['kind']} hyperparameters" + _in_brackets(told)
+    return ", ".join(f"{name} {text}" for name, text in told)
+
+
 AXES: tuple[tuple[str, Callable[[Any, Sequence[Any]], str]], ...] = (
     ("recipe.degraders", degraders_text),
     ("recipe.decontamination", decontamination_text),
@@ -242,5 +256,6 @@ AXES: tuple[tuple[str, Callable[[Any, Sequence[Any]], str]], ...] = (
     ("budget.unique_tokens", unique_text),
     ("budget.repetition", repetition_text),
     ("batch.isolate_documents", isolation_text),
+    ("hyperparameters", hyperparameters_text),
 )
 """The axes of the data besides the mixture, each with its words, in the order in which they take effect."""

@@ -62,7 +62,8 @@ class Study:
 def build_study(logs: Logs) -> Study:
     """Group runs into recipes and collect their final points.
 
-    Raises AnalysisError if no run is complete, or if a complete run has no usable final point.
+    Raises AnalysisError if no run is complete, if a complete run has no final point, or if none of them may enter a fit
+    because all were measured in the middle of their schedule.
     """
     complete = [run for run in logs.runs if run.state == "complete"]
     if not complete:
@@ -74,7 +75,13 @@ def build_study(logs: Logs) -> Study:
     sizes = sorted({run.ledger.tokens for run in complete if run.ledger})
     held_out = set(sizes[len(sizes) - about["hold_out"] :]) if 0 < about["hold_out"] < len(sizes) else set()
     complete = _once_each(complete, recipe_of, warnings)
-    points = [point for run in complete for point in _final_points(run, recipe_of[run.fingerprint], held_out, warnings)]
+    points = [point for run in complete for point in _final_points(run, recipe_of[run.fingerprint], held_out)]
+    if not points:
+        why = next(run for run in complete if run.mid_schedule)
+        raise AnalysisError(
+            f"no run can enter a fit: all {len(complete)} complete ones were measured in the middle of their schedule"
+            f" ({why.name}: {why.mid_schedule})"
+        )
     domains = sorted({point.domain for point in points}, key=lambda domain: (domain != about["target"], domain))
     if about["target"] not in domains:
         raise AnalysisError(f"no complete run has a final loss on the target domain {about['target']!r}")
@@ -123,8 +130,11 @@ def _study_of(runs: Sequence[Run], warnings: list[str]) -> dict[str, Any]:
     return {key: about[key] for key in ("name", "question", "target", "match", "hold_out")}
 
 
-def _final_points(run: Run, recipe: str, held_out: set[int], warnings: list[str]) -> list[Point]:
-    """The points of a complete run that may enter a fit: its last, if that is at the end of a decay."""
+def _final_points(run: Run, recipe: str, held_out: set[int]) -> list[Point]:
+    """The points of a complete run that may enter a fit: its last, unless that is in the middle of its schedule.
+
+    A log that does not say counts as at the end; the caveats tell.
+    """
     assert run.ledger is not None
     assert run.flops is not None
     last = run.points[-1] if run.points else None
@@ -133,8 +143,7 @@ def _final_points(run: Run, recipe: str, held_out: set[int], warnings: list[str]
         raise AnalysisError(
             f"run {run.name}: is complete at {run.ledger.tokens} tokens, but its last eval point is {at}"
         )
-    if not last.at_decay_end:
-        warnings.append(f"{run.name}: its last point is not at the end of a decay; left out of the fits")
+    if run.mid_schedule:
         return []
     for domain, sums in last.domains.items():
         if not (math.isfinite(sums.loss) and sums.loss > 0):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from analysis.labels import AXES, canonical, count_text, harm_dose, mixture_text, value_text
@@ -75,9 +75,14 @@ def group_recipes(runs: Sequence[Run], target: str) -> tuple[tuple[Recipe, ...],
 def recipe_tree(spec: Mapping[str, Any]) -> dict[str, Any]:
     """All that makes a recipe. What a domain's text is counts, not where it lies; what changes nothing is left out.
 
-    That is: a degrader with dose 0, the best 100 % of the documents, a domain of weight 0.
+    That is: a degrader with dose 0, the best 100 % of the documents, a domain of weight 0. Of scaled hyperparameters,
+    the rules count and not what they give at each D.
     """
     tree = {key: value for key, value in spec.items() if key not in NOT_RECIPE}
+    rules = tree["hyperparameters"] = spec.get("hyperparameters") or {"kind": "fixed"}
+    if rules["kind"] == "scaled":  # what the rules give at each D is no choice of its own
+        for part, name in (("optimizer", "learning_rate"), ("batch", "num_sequences"), ("schedule", "warmup_tokens")):
+            tree[part] = {key: value for key, value in tree[part].items() if key != name}
     recipe = dict(tree["recipe"])
     recipe["corpus"] = {k: v for k, v in recipe["corpus"].items() if k not in ("domains", "references")}
     recipe["degraders"] = [step for step in recipe.get("degraders") or () if harm_dose(step) > 0]
@@ -164,6 +169,29 @@ def _strictness(filters: Sequence[Mapping[str, Any]]) -> tuple[float, ...]:
         for name, value in sorted(step.items())
         if isinstance(value, int | float) and not isinstance(value, bool)
     )
+
+
+def labels_without(recipes: Sequence[Recipe], paths: Sequence[str], target: str) -> dict[str, str]:
+    """By each recipe's label, the one it would have without some leaves: the same for all that differ in no other."""
+    bare = {}
+    for recipe in recipes:
+        tree = recipe.tree
+        for path in paths:
+            tree = _pruned(tree, path.split("."))
+        bare[recipe.label] = replace(recipe, tree=tree, leaves=dict(flatten(tree)))
+    found = {canonical(recipe.tree): recipe for recipe in bare.values()}
+    labels = dict(zip(found, _labels(list(found.values()), target, _usual_content(recipes)), strict=True))
+    return {label: labels[canonical(recipe.tree)] for label, recipe in bare.items()}
+
+
+def _pruned(tree: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
+    """A tree without what stands at a path."""
+    first, *rest = path
+    if first not in tree:
+        return tree
+    if not rest:
+        return {key: value for key, value in tree.items() if key != first}
+    return {**tree, first: _pruned(tree[first], rest)}
 
 
 # ---- labels ----------------------------------------------------------------------------------------

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from analysis.logs import AnalysisError, Log, declared_study, folder_logs, server_logs
 
 SCHEMA = 1
-STATES = ("complete", "failed", "diverged")
+STATES = ("complete", "failed", "diverged", "preempted")
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,13 @@ class Sums:
 
 @dataclass(frozen=True)
 class EvalPoint:
-    """One measurement: the tokens trained on so far, and the sums per domain."""
+    """One measurement: the tokens trained on so far, and the sums per domain.
+
+    at_decay_end: whether the learning rate had ended its decay; None where the log does not say.
+    """
 
     tokens: int
-    at_decay_end: bool
+    at_decay_end: bool | None
     domains: Mapping[str, Sums]
 
 
@@ -82,7 +86,9 @@ class Ledger:
 class Run:
     """One run. What only the end of a run knows (ledger, flops, seconds) is None unless it is complete.
 
-    is_elastic: it was interrupted and went on under another placement.
+    is_elastic: it was interrupted and went on under another placement. schedule_ends_at: the tokens at which its
+    learning rate ends its decay, None where the log does not say. tokens_per_second, mfu (0 to 1): medians over its
+    looks, None where none was logged.
     """
 
     run_id: str
@@ -101,6 +107,24 @@ class Run:
     trunk_tokens: int = 0
     is_linked: bool = False
     is_elastic: bool = False
+    schedule_ends_at: int | None = None
+    tokens_per_second: float | None = None
+    mfu: float | None = None
+
+    @property
+    def mid_schedule(self) -> str | None:
+        """Why the last loss of a complete run is not that at the end of its schedule; None if it may be."""
+        tokens = self.points[-1].tokens if self.points else None
+        if self.schedule_ends_at is not None and self.schedule_ends_at != tokens:
+            return f"its schedule ends at {self.schedule_ends_at} tokens, its last loss is of {tokens}"
+        if self.points and self.points[-1].at_decay_end is False:
+            return "its last loss is not at the end of a decay"
+        return None
+
+    @property
+    def is_schedule_known(self) -> bool:
+        """Whether the log tells that the last loss is at the end of the schedule, or that it is not."""
+        return self.schedule_ends_at is not None or any(p.at_decay_end is not None for p in self.points[-1:])
 
     @property
     def seeds(self) -> tuple[tuple[str, int], ...]:
@@ -187,7 +211,11 @@ def _run(log: Log) -> Run:
         "points": _eval_points(log, is_complete=state == "complete"),
         "is_linked": log.is_linked,
         "is_elastic": log.summary.get("elastic") is True,
+        "tokens_per_second": _median(log, "perf/tokens_per_second"),
+        "mfu": _median(log, "perf/mfu"),
     }
+    if log.summary.get("schedule/ends_at_tokens") is not None:
+        run["schedule_ends_at"] = _Facts(log.name, "summary", log.summary).whole("schedule/ends_at_tokens")
     if state == "complete":
         summary = _Facts(log.name, "summary", log.summary)
         run |= {
@@ -252,6 +280,12 @@ def _eval_points(log: Log, is_complete: bool) -> tuple[EvalPoint, ...]:
     return tuple(points[tokens] for tokens in sorted(points))
 
 
+def _median(log: Log, key: str) -> float | None:
+    """The median of what was logged at each look; None if nothing was."""
+    values = [float(row[key]) for row in log.history if isinstance(row.get(key), int | float)]
+    return median(values) if values else None
+
+
 def _sums(facts: _Facts, at: str) -> Sums:
     has_bytes = facts.facts.get(at + "num_bytes") is not None
     num_tokens = facts.whole(at + "num_tokens")
@@ -290,9 +324,9 @@ class _Facts:
             raise AnalysisError(f"run {self.run}: {self.where} {key!r} must be a whole number, got {value!r}")
         return int(value)
 
-    def flag(self, key: str) -> bool:
+    def flag(self, key: str) -> bool | None:
         value = self.facts.get(key)
-        return bool(self.missing(key) if value is None else value)
+        return None if value is None else bool(value)
 
     def text(self, key: str) -> str:
         return str(self.facts.get(key) or self.missing(key))

@@ -29,6 +29,7 @@ from analysis.dose import DoseResponse
 from analysis.fit import Fit
 from analysis.held_fixed import held_fixed_table
 from analysis.labels import count_text
+from analysis.lr_check import best_table, gap_table
 from analysis.points import Study, build_study
 from analysis.ranking import Ranking, at_largest_size
 from analysis.records import read_runs
@@ -76,6 +77,8 @@ def report(places: Sequence[str], out: Path, api: Any = None) -> tuple[Path, str
         "doses": tables.dose_table(results.dose) if results.dose else None,
         "ranking": tables.ranking_table(study, ranking) if (ranking := shown_ranking(study, results)) else None,
         "displacement": exposure.displacement_table(study),
+        "best_rates": best_table(results.lr_check) if results.lr_check else None,
+        "rate_gaps": gap_table(results.lr_check) if results.lr_check else None,
     }
     context = {
         "study": study,
@@ -85,6 +88,7 @@ def report(places: Sequence[str], out: Path, api: Any = None) -> tuple[Path, str
         "statuses": _statuses((*results.fits, *results.full_fits)),
         "methods": sorted({fit.interval_method for fit in results.fits if fit.law is not None}),
         "noise": _noise_text(study, results),
+        "trunks": tables.trunk_text(study),
         "versions": {name: version(name) for name in ("numpy", "scipy", "matplotlib")},
         "count_text": count_text,
         "has_curves": has_curves(study),
@@ -123,19 +127,24 @@ def _draw(study: Study, results: Answer) -> tuple[Drawn, ...]:
         found.append(("residuals", text + f" The {which} recipes whose law fits worst." * bool(which), residuals))
     inner = {c.a for c in results.contrasts}  # a recipe that is itself contrasted is no reference
     on_target = [c for c in results.contrasts if c.domain == study.target and c.b not in inner]
-    if (multiplier := figures.multiplier_figure(study, on_target)) is not None:
+    multiplier = figures.multiplier_figure(study, on_target) if results.lr_check is None else None  # one line per rate
+    if multiplier is not None:
         text = "How many tokens of the reference one token of the recipe is worth, by the size of the weaker."
         found.append(("multiplier", text, multiplier))
     return tuple(Drawn(name, caption, *figures.save(figure)) for name, caption, figure in found)
 
 
 def _draw_headline(study: Study, results: Answer) -> list[tuple[str, str, Figure]]:
-    """Curves of the target domain, dose-response and ranking; of one size there are no curves."""
+    """Learning rates, curves of the target domain, dose-response and ranking; of one size there are no curves."""
     found: list[tuple[str, str, Figure]] = []
+    if results.lr_check:
+        text = f"Validation loss on {study.target} against learning rate; a ring marks the best of each line. "
+        text += "Bars: 95 % intervals, where known."
+        found.append(("learning-rates", text, data_figures.lr_figure(results.lr_check, study.target)))
     if not has_curves(study):
         assert results.ranking is not None
         text = f"Recipes by loss on {study.target}, {results.ranking.how}."
-        found = [("ranking", text, data_figures.ranking_figure(study, results.ranking))]
+        found.append(("ranking", text, data_figures.ranking_figure(study, results.ranking)))
         if results.dose:
             found.append(("dose", _dose_caption(results.dose), data_figures.dose_figure(results.dose)))
         return found
@@ -171,7 +180,7 @@ def shown_ranking(study: Study, results: Answer) -> Ranking | None:
 
 def _draw_domains(study: Study, results: Answer) -> list[tuple[str, str, Figure]]:
     found: list[tuple[str, str, Figure]] = []
-    names = {"headline", "residuals", "multiplier", "dose", "ranking"}
+    names = {"headline", "residuals", "multiplier", "dose", "ranking", "learning-rates"}
     for domain in study.domains if has_curves(study) else ():
         name = base = "curves-" + re.sub(r"[^A-Za-z0-9_-]+", "_", domain)
         while name in names:  # two hostile names may become one

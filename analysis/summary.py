@@ -10,13 +10,16 @@ from analysis.contrast import Contrast
 from analysis.dose import DoseResponse
 from analysis.fit import Estimate, Fit
 from analysis.laws import PowerLaw
+from analysis.lr_check import LrCheck
 from analysis.points import Study
 from analysis.ranking import Ranking
 from analysis.records import Run
+from analysis.tables import tokens_trained
 
 
 def summary(study: Study, results: Answer) -> dict[str, Any]:
     """The report for scripts: plain JSON values; null where the data set no limit or nothing is known."""
+    trained, independent = tokens_trained(study)
     return {
         "headline": results.headline,
         "test": results.test,
@@ -30,6 +33,9 @@ def summary(study: Study, results: Answer) -> dict[str, Any]:
         "contrasts": [_contrast_json(contrast) for contrast in results.contrasts],
         "dose_response": _dose_json(results.dose) if results.dose else None,
         "ranking": _ranking_json(results.ranking) if results.ranking else None,
+        "lr_check": _lr_check_json(results.lr_check) if results.lr_check else None,
+        "tokens_trained": trained,
+        "tokens_of_independent_runs": independent,
         "runs": [
             *(_run_json(run, study) for run in study.runs),
             *({"name": lost.name, "run_id": lost.run_id, "state": "interrupted"} for lost in study.lost),
@@ -135,6 +141,34 @@ def _ranking_json(ranking: Ranking) -> dict[str, Any]:
     }
 
 
+def _lr_check_json(check: LrCheck) -> dict[str, Any]:
+    return {
+        "lines": [
+            {
+                "recipe": line.name,
+                "tokens": line.tokens,
+                "best_learning_rate": line.best.rate,
+                "is_at_edge": line.is_at_edge,
+                "losses": [{"learning_rate": t.rate, "loss": _estimate_json(t.loss)} for t in line.trials],
+            }
+            for line in check.lines
+        ],
+        "pairs": [
+            {
+                "a": pair.a.name,
+                "b": pair.b.name,
+                "tokens": pair.a.tokens,
+                "sentence": pair.sentence,
+                "at_own_best": _estimate_json(pair.own.gap),
+                "decision": pair.own.decision.name.lower(),
+                "reason": pair.lack,
+                "at": [{"learning_rate": at.rate, "gap": _estimate_json(at.gap)} for at in pair.at],
+            }
+            for pair in check.pairs
+        ],
+    }
+
+
 def _run_json(run: Run, study: Study) -> dict[str, Any]:
     ledger = run.ledger
     return {
@@ -151,6 +185,8 @@ def _run_json(run: Run, study: Study) -> dict[str, Any]:
         "C": run.flops,
         "seconds": run.seconds,
         "trunk_tokens": run.trunk_tokens,
+        "schedule_ends_at": run.schedule_ends_at,
+        "is_elastic": run.is_elastic,
         "loss": {d: _finite(s.loss) for d, s in run.points[-1].domains.items()} if run.points else {},
         "ledger": None
         if ledger is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 
 from analysis.contrast import Contrast
 from analysis.dose import DoseResponse
@@ -12,6 +13,7 @@ from analysis.labels import count_text
 from analysis.laws import PowerLaw
 from analysis.points import Study
 from analysis.ranking import Ranking
+from analysis.records import Run
 from analysis.table import Cell, Multiplier, Table
 
 
@@ -212,6 +214,23 @@ def dose_table(dose: DoseResponse) -> Table:
     return Table("doses", (*columns, "step from the dose below", "clear of zero"), tuple(rows))
 
 
+def tokens_trained(study: Study) -> tuple[int, int]:
+    """Tokens that the complete runs trained on, trunks once, and what runs that share nothing would have."""
+    independent = sum(run.ledger.tokens for run in study.runs if run.ledger)
+    return independent - sum(run.trunk_tokens for run in study.runs if run.ledger), independent
+
+
+def trunk_text(study: Study) -> str:
+    """What shared trunks saved, in a sentence."""
+    trained, independent = tokens_trained(study)
+    if trained == independent:
+        return "No trunk was shared: every run trained all of its tokens."
+    return (
+        f"{count_text(trained)} tokens were trained where independent runs would have needed "
+        f"{count_text(independent)}: shared trunks saved {1 - trained / independent:.0%}."
+    )
+
+
 def cost_table(study: Study) -> Table:
     """What the complete runs cost, and what shared trunks saved."""
     rows: list[tuple[Cell, ...]] = []
@@ -220,20 +239,33 @@ def cost_table(study: Study) -> Table:
         tokens = sum(r.ledger.tokens for r in runs if r.ledger)
         saved = sum(r.trunk_tokens for r in runs)
         spent = sum((r.flops or 0.0) - r.trunk_tokens * r.flops_per_token for r in runs)
-        seconds = sum(r.seconds or 0.0 for r in runs)
+        paces, mfus = ([v for r in runs if (v := getattr(r, key)) is not None] for key in ("tokens_per_second", "mfu"))
         rows.append(
             (recipe or "all", len(runs), count_text(tokens), count_text(tokens - saved), count_text(saved),
-             f"{spent:.3g}", f"{seconds / 60:.3g}")
+             f"{spent:.3g}", f"{sum(r.seconds or 0.0 for r in runs) / 60:.3g}",
+             f"{sum(map(_device_seconds, runs)) / 3600:.3g}", round(median(paces)) if paces else None,
+             round(100 * median(mfus), 2) if mfus else None)
         )  # fmt: skip
-    columns = (
-        "recipe",
-        "complete runs",
-        "tokens D, summed",
-        "tokens trained",
-        "saved by trunks",
-        "FLOPs spent",
-    )
-    return Table("cost", (*columns, "minutes"), tuple(rows))
+    columns = ("recipe", "complete runs", "tokens D, summed", "tokens trained", "saved by trunks", "FLOPs spent")
+    on_gpu = {_is_gpu(run) for run in study.runs if run.ledger}
+    unit = "device hours" if len(on_gpu) > 1 else "GPU hours" if on_gpu == {True} else "CPU core hours"
+    more = ("minutes", unit, "tokens/s", "MFU [%]")
+    kept = [i for i in range(len(columns) + len(more)) if any(row[i] is not None for row in rows)]
+    named = (*columns, *more)
+    return Table("cost", tuple(named[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in rows))
+
+
+def _is_gpu(run: Run) -> bool:
+    return run.environment.get("device", "cpu") != "cpu"
+
+
+def _device_seconds(run: Run) -> float:
+    """Seconds of GPUs, shared by the runs that were side by side on one; or of CPU cores, by threads."""
+    placement = run.spec.get("placement") or {}
+    ranks = int(placement.get("ranks") or 1)
+    if _is_gpu(run):
+        return (run.seconds or 0.0) * ranks / int(placement.get("runs_per_device") or 1)
+    return (run.seconds or 0.0) * ranks * int(run.environment.get("threads", "1"))
 
 
 def provenance_table(study: Study) -> Table:

@@ -62,12 +62,13 @@ def spec(num_tokens: int, seed: int, weights: Mapping[str, float] = RICH, **chan
         "budget": {"num_tokens": num_tokens, "unique_tokens": None, "repetition": None, "max_epochs": 1.0},
         "schedule": {"kind": "wsd", "warmup_tokens": 10_000, "decay_frac": 0.2},
         "optimizer": {"kind": "adamw", "learning_rate": 0.01},
+        "hyperparameters": {"kind": "fixed"},
         "batch": {"num_sequences": 4, "sequence_length": 128, "isolate_documents": False},
         "precision": "fp32",
         "seeds": {"init": seed, "order": seed, "subset": 0},
         "evaluation": {"max_tokens": EVAL_TOKENS, "every_tokens": None},
         "content": {d: hashlib.sha256(d.encode()).hexdigest() for d in DOMAINS},
-        "zero": {"stage": 0, "offload": "none"},
+        "zero": {"stage": 0, "offload": "none"},  # as recorded before the offloads had keys of their own
         "placement": {"device": "auto", "ranks": 1},
         "tracking": {"mode": "offline", "project": "scaling", "entity": None},
     }
@@ -136,6 +137,8 @@ def summary_of(tree: Mapping[str, Any], trunk_tokens: int = 0, offered: int | No
         "seconds": tokens / 30_000,
         "trunk/start_tokens": trunk_tokens,
         "trunk/key": "",
+        "schedule/ends_at_tokens": tokens,
+        "schedule/final_lr_frac": 0.01,
         "ledger/tokens": tokens,
         "ledger/unique_tokens": min(offered, tokens),
         "ledger/sequences": tokens // 128,
