@@ -1,0 +1,194 @@
+"""Where runs are started: the same sweep, the same records, whoever starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from lab import Lab, SpecMaker, points, wait_for, wandb_files
+
+from scaling import study
+from scaling.away import RunChain, prepare_away
+from scaling.data.prepare import prepare
+from scaling.launchers.here import Joblib
+from scaling.launchers.launcher import Launcher, check_shared
+from scaling.launchers.ray import Ray
+from scaling.launchers.slurm import Slurm
+from scaling.placement import Placement
+from scaling.spec import RunSpec
+from scaling.status import read_status
+from scaling.study import plan_runs, run_study
+
+SHORT = {"budget.num_tokens": 24 * 128, "evaluation.every_tokens": None, "schedule.decay_frac": 0.25}
+LOCAL = Slurm(cluster="local", timeout_min=10, signal_delay_s=5)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "tiny"
+
+
+def budgets(spec: SpecMaker, *steps: int, **changes: object) -> list[RunSpec]:
+    """Runs of one trunk."""
+    return [spec({**SHORT, "name": f"run{n}", "budget.num_tokens": n * 128, **changes}) for n in steps]
+
+
+def seeds(spec: SpecMaker, num: int, **changes: object) -> list[RunSpec]:
+    """Runs that share no trunk."""
+    return [spec({**SHORT, "name": f"run{seed}", "seeds.order": seed, **changes}) for seed in range(num)]
+
+
+def states(runs: Path) -> dict[str, str]:
+    return {path.name.split("-")[0]: read_status(path).state for path in sorted(runs.glob("run*"))}
+
+
+def losses(runs: Path) -> dict[str, object]:
+    return {path.name: points(path) for path in sorted(runs.glob("run*"))}
+
+
+def jobs_in(folder: Path) -> set[int]:
+    """The processes of submitit's that do the tasks of a folder."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"submitit.core._submit" in command and str(folder).encode() in command:
+            found.add(int(process.name))
+    return found
+
+
+def check_a_sweep(launcher: Launcher, spec: SpecMaker, lab: Lab, runs: Path) -> None:
+    """Two chains, one of which fails in its first run: its second, and the other chain, go on; then all are as here."""
+    good = budgets(spec, 24, 48)
+    bad = budgets(spec, 32, 40, **{"optimizer.learning_rate": 1e30})
+    assert run_study([*good, *bad], "run", runs, lab.cache, launcher=launcher) == 1
+    assert states(runs) == {"run24": "complete", "run48": "complete", "run32": "diverged", "run40": "diverged"}
+    (second,) = runs.glob("run48*")
+    assert read_status(second).trunk_tokens == 18 * 128
+    here = runs.parent / "here"
+    assert run_study(good, "run", here, lab.with_no_trunks(runs.parent).cache) == 0
+    assert {name: points for name, points in losses(runs).items() if name in losses(here)} == losses(here)
+
+
+def test_joblib_counts_how_many_runs_are_side_by_side(
+    lab: Lab, spec: SpecMaker, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Joblib(n_jobs=3).placed(Placement()).runs_per_device == 3
+    assert Joblib(n_jobs=-1).placed(Placement()).runs_per_device == len(os.sched_getaffinity(0))
+    monkeypatch.setattr(study, "start_server", lambda needs_deepspeed: lab.context)
+    assert run_study(seeds(spec, 2), "run", runs, lab.cache, launcher=Joblib(n_jobs=2)) == 0
+    for path in runs.glob("run*/spec.json"):
+        assert json.loads(path.read_text())["placement"]["runs_per_device"] == 2
+
+
+def test_a_sweep_in_jobs_of_submitit_is_the_sweep_here_and_a_run_that_fails_leaves_the_others(
+    lab: Lab, spec: SpecMaker, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(study, "start_server", lambda needs_deepspeed: lab.context)
+    check_a_sweep(LOCAL, spec, lab, runs)
+    assert "2 jobs submitted" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_job_that_is_pre_empted_is_queued_again_and_a_second_call_watches_it(
+    lab: Lab, spec: SpecMaker, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (long,) = budgets(spec, 230, **{"placement.checkpoint_seconds": 0})
+    prepare(long, lab.cache, lambda line: None)
+    (run,) = plan_runs([long], runs)
+    over = LOCAL.start([RunChain([run], lab.cache)], runs / "jobs", print)
+    wait_for(lambda: any(run.run_dir.glob("checkpoints/step-*")))
+    (job,) = jobs_in(runs / "jobs")
+    os.kill(job, signal.SIGUSR2)
+    wait_for(lambda: run.status.state == "preempted")
+    assert over() == [None]
+    assert run_study([long], "run", runs, lab.cache, launcher=LOCAL) == 0
+    assert "0 jobs submitted, 1 that were there already" in capsys.readouterr().out
+    assert len(wandb_files(run.run_dir)) == 2
+    wait_for(lambda: not jobs_in(runs / "jobs"), seconds=20)
+
+
+def test_a_job_that_cannot_begin_says_where_to_look(
+    lab: Lab, spec: SpecMaker, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launcher = LOCAL.model_copy(update={"setup": ("false",)})
+    assert run_study(budgets(spec, 24), "run", runs, lab.cache, launcher=launcher) == 1
+    said = capsys.readouterr().out
+    assert re.search(r"planned +run24\S+ .* its job has not begun it, see \S+/jobs/\d+_0_log.err", said)
+
+
+def test_shards_of_the_preparation_are_jobs_too(lab: Lab, spec: SpecMaker, runs: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "empty"
+    cache.mkdir()
+    prepare_away([spec(SHORT)], 2, LOCAL, runs / "jobs", cache)
+    parts = {path.name for path in (cache / "tokens").iterdir() if path.is_dir()}
+    assert run_study([spec(SHORT)], "prepare", runs, cache, launcher=LOCAL) == 0
+    assert parts == {path.name for path in (cache / "tokens").iterdir() if path.is_dir()}
+    assert len(parts) >= 5  # of three domains to evaluate on, and two to train on
+
+
+@pytest.mark.slow
+def test_a_sweep_in_tasks_of_ray_is_the_sweep_here(
+    lab: Lab, spec: SpecMaker, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(study, "start_server", lambda needs_deepspeed: lab.context)
+    try:
+        check_a_sweep(Ray(num_cpus=0.5), spec, lab, runs)
+    finally:
+        ray.shutdown()
+
+
+def test_a_folder_that_other_machines_cannot_see_is_refused() -> None:
+    check_shared([Path("/home/me/runs")], "slurm")
+    with pytest.raises(ValueError, match=r"launch=slurm needs folders that every machine sees, got /tmp/runs"):
+        check_shared([Path("/home/me/cache"), Path("/tmp/runs")], "slurm")
+
+
+def test_without_slurm_a_sweep_for_it_is_an_error_before_anything_starts(
+    lab: Lab, spec: SpecMaker, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ValueError, match=r"launch\.cluster: wanted a machine from which Slurm takes jobs"):
+        run_study(budgets(spec, 24), "run", runs, lab.cache, launcher=Slurm())
+    assert not list(runs.glob("run*"))
+
+
+def test_what_slurm_is_asked_for_stands_in_the_batch_file(
+    lab: Lab, spec: SpecMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands of Slurm are stand-ins: sbatch keeps what it is given, and sacct knows of nothing."""
+    sbatch = f'cp "$1" {tmp_path}/batch; echo Submitted batch job 77'
+    (tmp_path / "bin").mkdir()
+    for name, text in {"sbatch": sbatch, "srun": "", "sacct": ""}.items():
+        program = tmp_path / "bin" / name
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    launcher = Slurm(
+        partition="gpu",
+        gpus_per_node=4,
+        array_parallelism=8,
+        mem_gb=64,
+        setup=("module load cuda",),
+        additional_parameters={"reservation": "mine"},
+    )
+    two_nodes = {"placement.nodes": 2, "placement.ranks": 2}
+    chains = [plan_runs([run], tmp_path / "runs") for run in seeds(spec, 2, **two_nodes)]
+    over = launcher.start([RunChain(chain, lab.cache) for chain in chains], tmp_path / "jobs", print)
+    assert over() == [None, None]
+    batch = (tmp_path / "batch").read_text()
+    for option in ("partition=gpu", "gpus-per-node=4", "mem=64GB", "nodes=2", "ntasks-per-node=1", "time=1440"):
+        assert f"#SBATCH --{option}\n" in batch, batch
+    for option in ("array=0-1%2", "signal=USR2@120", "reservation=mine"):
+        assert f"#SBATCH --{option}\n" in batch, batch
+    assert "\nmodule load cuda\n" in batch
+    assert "--nodes=1 --ntasks=1" in batch.splitlines()[-1]  # the job leads the run, and starts the other node itself
+    ids = {json.loads(path.read_text())["job_id"] for path in (tmp_path / "jobs").glob("*.json")}
+    assert ids == {"77_0", "77_1"}
