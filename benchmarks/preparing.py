@@ -37,7 +37,7 @@ def tokenising(texts: Sequence[str]) -> dict[str, Any]:
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            write_tokens(Path(folder), texts, tokenizer, "uint16")
+            write_tokens(Path(folder), texts, tokenizer, "uint16", Tokenizer.end_of_text_id)
             ours.append(time.perf_counter() - start)
         start = time.perf_counter()
         tokenizer.encode_batch(texts, add_special_tokens=False)

@@ -5,9 +5,16 @@ The log alone must do for the analysis. Schema 1:
 config    schema, fingerprint, spec (the whole RunSpec), num_params (N), flops_per_token,
           environment (versions and hardware), data_card (schema, recipe and budget of this run, as in the study's
           data_card.json: what was read, dropped and why, kept; what the budget repeats; without ids of documents)
-history   by `tokens`: train/loss, train/lr, train/grad_norm, perf/tokens_per_second; and per EvalPoint
+history   by `tokens`, at each look at the loss: train/loss, train/lr, train/grad_norm,
+          perf/tokens_per_second (since the last look, without evaluation and checkpoints),
+          perf/mfu (model FLOPs over the peak of the run's devices in its precision, where that is known),
+          perf/memory_bytes (the most so far: allocated on the GPU, or resident on a CPU; of rank 0),
+          phase/start, data, train, evaluate, checkpoint (seconds so far since this attempt began: until the first
+          step is taken, waiting for examples, further steps, evaluating, keeping and exporting states);
+          and per EvalPoint
           eval/at_decay_end, eval/<domain>/loss, sum_nats, num_tokens and, for causal LM, num_bytes, bpb
-summary   state, error, ledger/..., flops (C), seconds, trunk/start_tokens, trunk/key,
+summary   state, error, ledger/..., flops (C), seconds (of all attempts), phase/..., trunk/start_tokens, trunk/key,
+          schedule/ends_at_tokens, schedule/final_lr_frac (of the last step, of the peak; see train/schedule.py),
           elastic (it went on under another placement: equal to float tolerance, not in bits)
 
 A restart writes a further file under the same run id and repeats the points it resumed from.
@@ -16,6 +23,9 @@ A restart writes a further file under the same run id and repeats the points it 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +40,23 @@ SCHEMA = 1
 
 
 class Tracker:
-    """The W&B run of one training."""
+    """The W&B run of one training, opened and written by a thread, in order: training does not wait for it.
+
+    What goes wrong there is raised by the next call. A killed process loses what is not yet written; the points are
+    safe in `points.jsonl`, and a restart repeats them.
+    """
 
     def __init__(self, spec: RunSpec, run_dir: Path, facts: dict[str, Any]) -> None:
         """Open the log in `run_dir/wandb`. facts: N, FLOPs per token and environment, for the config."""
         os.environ["WANDB_SILENT"] = "true"
+        os.environ["WANDB_MODE"] = spec.tracking.mode  # else an offline run makes ready to send telemetry
         os.environ.pop("WANDB_SERVICE", None)  # one shared with other runs would hold the id of a killed run
+        self._writer = ThreadPoolExecutor(1, "wandb")
+        self._last: Future[None] = Future()
+        self._last.set_result(None)
+        self._later(lambda: self._open(spec, run_dir, facts))
+
+    def _open(self, spec: RunSpec, run_dir: Path, facts: dict[str, Any]) -> None:
         identity = fingerprint(spec)
         self._run = wandb.init(
             dir=run_dir,
@@ -49,28 +70,41 @@ class Tracker:
             resume="allow" if spec.tracking.mode == "online" else None,
             config={"schema": SCHEMA, "fingerprint": identity, "spec": spec.model_dump(mode="json"), **facts},
             settings=wandb.Settings(
-                silent=True, console="off", disable_git=True, disable_code=True, x_disable_stats=True
+                silent=True,
+                console="off",
+                disable_git=True,
+                disable_code=True,
+                x_disable_stats=True,
+                x_save_requirements=False,  # 0.1 to 0.3 s; what counts is in the environment
             ),
         )
         self._run.define_metric("tokens")
-        for prefix in ("train", "perf", "eval"):
+        for prefix in ("train", "perf", "phase", "eval"):
             self._run.define_metric(f"{prefix}/*", step_metric="tokens")
+
+    def _later(self, write: Callable[[], object]) -> None:
+        """Have it done after all before. Raises what went wrong with one of those."""
+        before = self._last
+        if before.done():
+            before.result()
+
+        def after() -> None:
+            before.result()
+            write()
+
+        self._last = self._writer.submit(after)
+
+    def _log(self, row: dict[str, Any]) -> None:
+        row["_timestamp"] = time.time()  # of what happened, not of its writing
+        self._later(lambda: self._run.log(row))
 
     def data_card(self, card: dict[str, Any]) -> None:
         """Add the run's data card, JSON, to the config."""
-        self._run.config.update({"data_card": card}, allow_val_change=True)
+        self._later(lambda: self._run.config.update({"data_card": card}, allow_val_change=True))
 
-    def training(self, tokens: int, loss: float, lr: float, grad_norm: float, tokens_per_second: float) -> None:
-        """Log the training loss (nats per token) and the pace."""
-        self._run.log(
-            {
-                "tokens": tokens,
-                "train/loss": loss,
-                "train/lr": lr,
-                "train/grad_norm": grad_norm,
-                "perf/tokens_per_second": tokens_per_second,
-            }
-        )
+    def training(self, tokens: int, facts: dict[str, float]) -> None:
+        """Log a look at the training, by the names of the schema."""
+        self._log({"tokens": tokens, **facts})
 
     def point(self, point: EvalPoint) -> None:
         """Log one EvalPoint with its exact sums."""
@@ -82,10 +116,15 @@ class Tracker:
             if sums.num_bytes is not None:
                 row[f"eval/{domain}/num_bytes"] = sums.num_bytes
                 row[f"eval/{domain}/bpb"] = sums.bits_per_byte
-        self._run.log(row)
+        self._log(row)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Write the summary and close the log."""
+        """Write the summary and close the log, all written."""
+        self._later(lambda: self._close(summary))
+        self._writer.shutdown()
+        self._last.result()
+
+    def _close(self, summary: dict[str, Any]) -> None:
         self._run.summary.update(summary)
         self._run.finish(exit_code=0 if summary["state"] == "complete" else 1)
         wandb.teardown()  # the service may still be writing; a report right after must find the whole log

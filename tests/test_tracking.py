@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+import wandb
 from lab import Lab, SpecMaker, points, wandb_files
 
 from scaling.identity import digest, directory_name, fingerprint
+from scaling.record import EvalPoint
+from scaling.tracking import Tracker
 
 
 def expected_eval_keys(objective: str) -> set[str]:
@@ -46,8 +52,13 @@ def test_a_run_logs_its_config_history_and_summary(lab: Lab, spec: SpecMaker, tm
     rows = [{key: value for key, value in row.items() if not key.startswith("_")} for row in log.history]
     training = [row for row in rows if "train/loss" in row]
     assert [row["tokens"] for row in training] == [20 * 128, 40 * 128, 60 * 128, 64 * 128]
-    assert set(training[0]) == {"tokens", "train/loss", "train/lr", "train/grad_norm", "perf/tokens_per_second"}
+    seconds = {f"phase/{phase}" for phase in ("start", "data", "train", "evaluate", "checkpoint")}
+    facts = {"train/loss", "train/lr", "train/grad_norm", "perf/tokens_per_second", "perf/memory_bytes"}
+    assert set(training[0]) == {"tokens"} | facts | seconds
     assert all(row["perf/tokens_per_second"] > 0 for row in training)
+    for earlier, later in itertools.pairwise(training):
+        assert all(earlier[phase] <= later[phase] for phase in seconds)
+    assert training[0]["phase/evaluate"] > 0 == training[0]["phase/checkpoint"]  # it was evaluated after 16 steps
     evaluated = [row for row in rows if "eval/at_decay_end" in row]
     assert [(row["tokens"], row["eval/at_decay_end"]) for row in evaluated] == [
         (2048, False), (4096, False), (6144, False), (8192, True),
@@ -63,7 +74,8 @@ def test_a_run_logs_its_config_history_and_summary(lab: Lab, spec: SpecMaker, tm
     summary = log.summary
     assert (summary["state"], "error" in summary) == ("complete", False)
     assert summary["flops"] == run.flops_per_token * 8192
-    assert summary["seconds"] > 0
+    assert all(summary[phase] > 0 for phase in seconds)
+    assert sum(summary[phase] for phase in seconds) == pytest.approx(summary["seconds"], abs=0.1)
     assert (summary["trunk/start_tokens"], isinstance(summary["trunk/key"], str)) == (0, True)
     assert (summary["ledger/tokens"], summary["ledger/sequences"]) == (8192, 256)
     assert summary["ledger/alpha/tokens"] + summary["ledger/beta/tokens"] == 8192
@@ -109,3 +121,67 @@ def test_ranks_other_than_the_first_log_nothing(lab: Lab, spec: SpecMaker, tmp_p
     lab.complete(spec({"placement.ranks": 2}), tmp_path / "run")
     assert len(wandb_files(tmp_path / "run")) == 1
     assert len(points(tmp_path / "run")) == 4
+
+
+class StandIn:
+    """A W&B run that is slow to open, keeps rows in memory, and refuses the row of some number of tokens."""
+
+    def __init__(self, opens: threading.Event, refused: int | None = None) -> None:
+        self.opens, self.refused = opens, refused
+        self.rows: list[int] = []
+        self.config = self.summary = {}
+
+    def init(self, **arguments: object) -> StandIn:
+        assert self.opens.wait(20)
+        return self
+
+    def define_metric(self, *arguments: object, **options: object) -> None: ...
+
+    def log(self, row: dict[str, float]) -> None:
+        if row["tokens"] == self.refused:
+            raise RuntimeError("the pen is empty")
+        self.rows.append(int(row["tokens"]))
+
+    def finish(self, exit_code: int) -> None:
+        self.rows.append(exit_code)
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    run = StandIn(threading.Event())
+    monkeypatch.setattr(wandb, "init", run.init)
+    monkeypatch.setattr(wandb, "teardown", lambda: None)
+    return run
+
+
+def test_training_does_not_wait_for_wandb_and_what_it_logs_is_written_in_order(
+    spec: SpecMaker, tmp_path: Path, stand_in: StandIn
+) -> None:
+    tracker = Tracker(spec({}), tmp_path, {})
+    for tokens in range(100):
+        tracker.training(tokens, {})
+    tracker.point(EvalPoint(100, True, {}))
+    assert not stand_in.rows, "it is not even open yet"
+    stand_in.opens.set()
+    tracker.finish({"state": "complete"})
+    assert stand_in.rows == [*range(101), 0]
+    assert stand_in.summary["state"] == "complete"
+
+
+def test_an_error_of_wandb_is_raised_by_the_next_call_and_nothing_is_written_after_it(
+    spec: SpecMaker, tmp_path: Path, stand_in: StandIn
+) -> None:
+    stand_in.refused = 3
+    stand_in.opens.set()
+    tracker = Tracker(spec({}), tmp_path, {})
+
+    def go_on() -> None:
+        for tokens in itertools.count():
+            tracker.training(tokens, {})
+
+    with pytest.raises(RuntimeError, match="the pen is empty"):
+        go_on()
+    with pytest.raises(RuntimeError, match="the pen is empty"):
+        tracker.finish({"state": "complete"})
+    assert stand_in.rows == [0, 1, 2]
