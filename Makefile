@@ -1,10 +1,11 @@
-# `make demo` runs the demo study and writes its report; `make test` runs the test suite. Both set up first.
+# `make demo` runs the demo study and writes its report; `make test` runs the test suite; `make test-all` also its slow
+# tests, which kill runs wherever that can be done. All set up first.
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test check clean
+.PHONY: setup demo test test-all check clean
 
 setup: $(READY)
 
@@ -20,6 +21,9 @@ demo: setup
 
 test: setup
 	$(PY) -m pytest
+
+test-all: setup
+	$(PY) -m pytest -m ""
 
 check: setup
 	$(PY) -m ruff check .

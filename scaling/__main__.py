@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -26,6 +27,7 @@ from scaling.config_errors import ConfigError, no_such_key, one_line
 from scaling.data.cache import cache_root
 from scaling.data.prepare import prepare_shard
 from scaling.study import run_study
+from scaling.train.preemption import PreemptedError, Stop
 
 
 def main() -> None:
@@ -40,8 +42,15 @@ def main() -> None:
         sys.exit(f"error: {message}")
     if not points:  # Hydra answered --help, --cfg or the like
         return
+    stop = Stop()
     try:
-        sys.exit(run_study([point.spec for point in points], points[0].action, points[0].runs, cache_root()))
+        stop.listen()
+        first, specs = points[0], [point.spec for point in points]
+        num_shards = first.prepare.shards
+        sys.exit(run_study(specs, first.action, first.runs, cache_root(), stop, first.launch, num_shards))
+    except PreemptedError as error:
+        print("preempted; the same command goes on from here", file=sys.stderr)
+        sys.exit(error.code)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {one_line(error)}")
     except KeyboardInterrupt:
@@ -52,6 +61,8 @@ def main() -> None:
 def compose_points(arguments: list[str]) -> list[Point]:
     """The points that the command line describes, each checked. Raises ConfigError with the errors of all."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print, so that we can say it in one line
+    # Composes every point twice, the first time for launchers that would find an error late, on other machines.
+    Sweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]
     _check_choices(arguments)
     sources = Sources(cache_root())
     is_ours = False  # what runs: our code, or Hydra's
@@ -69,8 +80,8 @@ def compose_points(arguments: list[str]) -> list[Point]:
             errors["hydra.mode: wanted MULTIRUN, or -m, since the study sets hydra.sweeper.params"].append("")
         try:
             point = read_point(config, sources)
-            if point.prepare.shards is not None:  # here, so that a Hydra launcher can send it to another machine
-                prepare_shard(point.spec, point.prepare.shard or 0, point.prepare.shards, cache_root(), print)
+            if point.prepare.shard is not None and point.prepare.shards is not None:
+                prepare_shard(point.spec, point.prepare.shard, point.prepare.shards, cache_root(), print)
             else:
                 points.append(point)
         except (ConfigError, OSError) as error:

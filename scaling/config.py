@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -14,35 +14,41 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from scaling.config_errors import ConfigError, lines_of, missing, one_line
 from scaling.data.degraders.duplicates import Duplicates
 from scaling.data.documents import content_fingerprint, pin
+from scaling.data.pretrained import pinned
+from scaling.hyperparameters import Scaled, scaled_batch, value_of
+from scaling.launchers.here import Here, Joblib
+from scaling.launchers.launcher import Elsewhere, Launcher
+from scaling.launchers.ray import Ray
+from scaling.launchers.slurm import Slurm
 from scaling.mixture import Grid, Mixture, Swarm, Temperature, Weights
+from scaling.model import Checkpoint
 from scaling.part import Part
 from scaling.recipe import Corpus, Degrader
 from scaling.source import Embedded, Hub, Source
-from scaling.spec import RunSpec
+from scaling.spec import TRAINS, CheckpointTokenizer, RunSpec
 from scaling.status import short
 
 Action = Literal["run", "plan", "prepare"]
+AnyLauncher = Annotated[Here | Joblib | Slurm | Ray, Field(discriminator="kind")]
 RECIPE = ("corpus", "degraders", "decontamination", "dedup", "filters", "quality", "mixture", "order")
 SECTIONS = ("study", "corpus", "mixture", "tokenizer", "model", "objective", "budget", "schedule")
 EMBEDDED = {part: {"kind": "embedded", "part": part} for part in ("docs", "code", "legal")}
 ONLY_EVALUATED = (Embedded(part="legal"),)
 """What no mixture trains on unless it says so: there are some hundred licences, and most are copies of a few."""
-USUAL_MODEL = {"clm": "llama", "mlm": "bert"}
+USUAL_MODEL = {objective: families[0] for objective, families in TRAINS.items()}
 AnyPart = TypeVar("AnyPart", bound=Part)
 
 
 class Shards(Part):
-    """How many machines share the preparation of data, and which of them this is, from 0 on."""
+    """How many machines share the preparation of data, and which of them this is, from 0 on; None: a launcher says."""
 
     shards: int | None = Field(default=None, ge=1)
     shard: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _belong_together(self) -> Shards:
-        if (self.shards is None) != (self.shard is None) or (self.shards or 1) <= (self.shard or 0):
-            raise ValueError(
-                f"prepare.shard must be below prepare.shards, got {self.shard} of {self.shards}; both or neither"
-            )
+        if self.shard is not None and self.shard >= (self.shards or 0):
+            raise ValueError(f"prepare.shard must be below prepare.shards, got {self.shard} of {self.shards}")
         return self
 
 
@@ -54,11 +60,18 @@ class Request(Part):
     action: Action
     runs: str | None
     prepare: Shards
+    launch: AnyLauncher
 
     @model_validator(mode="after")
     def _only_preparing_is_shared(self) -> Request:
-        if self.prepare.shards is not None and self.action != "prepare":
+        shards = self.prepare
+        if shards.shards is not None and self.action != "prepare":
             raise ValueError(f"prepare.shards needs action=prepare, got action={self.action}")
+        if shards.shards is not None and shards.shard is None and not isinstance(self.launch, Elsewhere):
+            raise ValueError(
+                f"prepare.shards={shards.shards} needs launch=slurm or launch=ray, or prepare.shard, which says"
+                " which of them this is"
+            )
         return self
 
 
@@ -70,6 +83,7 @@ class Point:
     action: Action
     runs: Path
     prepare: Shards
+    launch: Launcher
 
 
 def read_point(config: DictConfig, sources: Sources) -> Point:
@@ -85,17 +99,28 @@ def read_point(config: DictConfig, sources: Sources) -> Point:
     _fill_defaults(tree, corpus)
     try:
         corpus, content = sources.resolve_all(corpus)
+        if tree["model"]["kind"] == "checkpoint":
+            model = _checked(Checkpoint, tree["model"], tree["model"], "model")
+            tree["model"], tokenizer = sources.checkpoint(model)
+            if tree["tokenizer"].get("kind") == "checkpoint":
+                tree["tokenizer"] = tokenizer
+        elif tree["tokenizer"].get("kind") == "checkpoint":
+            raise ValueError(f"tokenizer=checkpoint goes with model=checkpoint, got {tree['model']['kind']!r}")
         written = {key: tree.pop(key) for key in RECIPE if key in tree} | {"corpus": corpus}
         rest = {**tree, "name": name or "run", "content": content}
         spec = _checked(RunSpec, {**rest, "recipe": _with_lists(written)}, {**rest, "recipe": written})
         spec = spec.model_copy(update={"recipe": spec.recipe.pinned()})
+        if isinstance(spec.hyperparameters, Scaled):
+            spec = _scaled(spec, spec.hyperparameters)
     except ConfigError:
         raise
     except ValueError as error:
         raise ConfigError([one_line(error)]) from None
     if name is None:
         spec = spec.model_copy(update={"name": _default_name(spec)})
-    return Point(spec, request.action, Path(request.runs or Path("runs") / spec.study.name), request.prepare)
+    return Point(
+        spec, request.action, Path(request.runs or Path("runs") / spec.study.name), request.prepare, request.launch
+    )
 
 
 def _tree(config: DictConfig) -> dict[str, Any]:
@@ -141,6 +166,7 @@ class Sources:
     def __init__(self, cache: Path) -> None:
         self._cache = cache
         self._known: dict[Source, tuple[Source, str]] = {}
+        self._checkpoints: dict[Checkpoint, tuple[Checkpoint, CheckpointTokenizer]] = {}
 
     def resolve(self, field: str, source: Source) -> tuple[Source, str]:
         """A source, a hub revision resolved to its commit, and the fingerprint of what it holds."""
@@ -161,6 +187,12 @@ class Sources:
                 resolved[name], content[name] = self.resolve(f"corpus.{field}.{name}", source)
         return corpus.model_copy(update=named), content
 
+    def checkpoint(self, model: Checkpoint) -> tuple[Checkpoint, CheckpointTokenizer]:
+        """A checkpoint, a hub revision resolved to its commit, with what its files say and hold; and its tokenizer."""
+        if model not in self._checkpoints:
+            self._checkpoints[model] = pinned(model)
+        return self._checkpoints[model]
+
 
 def _fill_defaults(tree: dict[str, Any], corpus: Corpus) -> None:
     """Spell out the defaults that follow from other keys, so that a spec says all that it means."""
@@ -172,12 +204,41 @@ def _fill_defaults(tree: dict[str, Any], corpus: Corpus) -> None:
         mixture["weights"] = {domain: 1 / len(mixed) for domain in mixed}
     if mixture["kind"] in ("temperature", "swarm", "grid") and mixture.get("domains") is None:
         mixture["domains"] = sorted(mixed)
-    if tree["tokenizer"].get("domains") is None:
+    if tree["tokenizer"].get("kind") != "checkpoint" and tree["tokenizer"].get("domains") is None:
         tree["tokenizer"]["domains"] = sorted(domains)
     if tree["study"].get("target") is None:
         tree["study"]["target"] = domains[0]
     if tree["model"].get("kind") is None:
         tree["model"]["kind"] = USUAL_MODEL.get(tree["objective"].get("kind"))
+
+
+def _scaled(spec: RunSpec, point: Scaled) -> RunSpec:
+    """A spec whose learning rate, batch and warmup are those that the rules give at its N and D, rounded once."""
+    placement, multiple = spec.placement, point.batch_tokens.multiple_of
+    if multiple % (at_once := placement.ranks * (placement.micro_batch or 1)):
+        raise ValueError(
+            "hyperparameters.batch_tokens.multiple_of must be a multiple of placement.ranks x micro_batch,"
+            f" got {multiple} and {at_once}"
+        )
+    written = {
+        "learning_rate": spec.optimizer.learning_rate,
+        "batch_tokens": spec.batch.num_tokens,
+        "warmup_tokens": spec.schedule.warmup_tokens,
+    }
+    rules = {name: getattr(point, name) for name in written}
+    told = {
+        name: rule if rule.reference is not None else rule.model_copy(update={"reference": float(written[name])})
+        for name, rule in rules.items()
+    }
+    point = point.model_copy(update=told)
+    num_params, length = spec.num_params, spec.batch.sequence_length
+    num_sequences, num_tokens = scaled_batch(point, num_params, spec.budget.num_tokens, length)
+    tree = spec.model_dump()
+    tree["hyperparameters"] = point.model_dump()
+    tree["batch"]["num_sequences"] = num_sequences
+    tree["optimizer"]["learning_rate"] = value_of(point.learning_rate, point, num_params, num_tokens)
+    tree["schedule"]["warmup_tokens"] = round(value_of(point.warmup_tokens, point, num_params, num_tokens))
+    return _checked(RunSpec, tree, tree)
 
 
 def _default_name(spec: RunSpec) -> str:

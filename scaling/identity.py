@@ -7,13 +7,14 @@ import json
 from typing import Any
 
 from scaling.mixture import Weights
+from scaling.model import Checkpoint
 from scaling.recipe import Shuffled
 from scaling.spec import RunSpec, WarmupStableDecay
 
 RESULTS_VERSION = 2
 """Raised when a change of code changes the numbers of an unchanged spec; part of every fingerprint."""
 
-NOT_IDENTITY = frozenset({"name", "study", "zero", "placement", "tracking"})
+NOT_IDENTITY = frozenset({"name", "study", "hyperparameters", "zero", "placement", "tracking"})
 """Fields of a RunSpec that cannot change its numbers (beyond floating-point order)."""
 
 
@@ -36,7 +37,7 @@ def trunk_identity(spec: RunSpec) -> str | None:
 
     None where the learning rate, or what is read when, depends on D from the start: nothing can be shared.
     """
-    if not isinstance(spec.schedule, WarmupStableDecay) or not is_nested(spec):
+    if why_no_trunk(spec) is not None:
         return None
     tree = _identity(spec)
     del tree["evaluation"], tree["schedule"]["decay_frac"]
@@ -44,9 +45,23 @@ def trunk_identity(spec: RunSpec) -> str | None:
     return digest(tree)
 
 
-def is_nested(spec: RunSpec) -> bool:
-    """Whether a smaller budget reads a prefix of what a larger one reads."""
-    return isinstance(spec.recipe.order, Shuffled) and spec.budget.repetition is None
+def why_no_trunk(spec: RunSpec) -> str | None:
+    """Why a run shares no stable phase with runs that differ in budget alone; None if it does."""
+    if not isinstance(spec.schedule, WarmupStableDecay):
+        return f"the schedule is {spec.schedule.kind}, not wsd"
+    if not isinstance(spec.recipe.order, Shuffled):
+        return f"the order is {spec.recipe.order.kind}: a smaller budget is no prefix of a larger one"
+    if spec.budget.repetition is not None:
+        return "budget.repetition depends on D"
+    return None
+
+
+def apart_from_size(spec: RunSpec) -> str:
+    """What runs have in common that differ in budget, and in what may be tuned to it: learning rate, warmup, batch."""
+    tree = _identity(spec)
+    del tree["evaluation"], tree["schedule"], tree["budget"]["num_tokens"]
+    del tree["optimizer"]["learning_rate"], tree["batch"]["num_sequences"]
+    return digest(tree)
 
 
 def _identity(spec: RunSpec) -> dict[str, Any]:
@@ -61,6 +76,8 @@ def _identity(spec: RunSpec) -> dict[str, Any]:
         tree["recipe"]["mixture"]["weights"] = {
             name: weight for name, weight in recipe.mixture.weights.items() if weight
         }
+    if isinstance(spec.model, Checkpoint):  # its content counts, not where it lies
+        tree["model"] = {"kind": spec.model.kind, "content": spec.model.content}
     tree["results_version"] = RESULTS_VERSION
     del tree["budget"]["max_epochs"]  # a limit that is checked, and changes nothing
     return tree

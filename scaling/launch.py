@@ -12,16 +12,22 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import warnings
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+from typing import Any
 
+from scaling.nodes import SECONDS_TO_START, LostRankError, Seat, exit_reason, run_on_nodes
 from scaling.spec import RunSpec, read_spec, write_spec
-from scaling.status import read_status, run_lock, write_status
+from scaling.status import DISK, failure, read_status, run_lock, write_status
+from scaling.train.preemption import PreemptedError, Stop, deaf_children
 
 WARNINGS = "warnings.txt"
+DISK_EXIT_CODE = os.EX_IOERR
+"""Of a run whose disk failed, and with it, perhaps, the status that would say so."""
 
 
 def run_warnings(run_dir: Path) -> list[str]:
@@ -30,66 +36,104 @@ def run_warnings(run_dir: Path) -> list[str]:
     return list(dict.fromkeys(file.read_text(encoding="utf-8").splitlines())) if file.exists() else []
 
 
-class LostRankError(RuntimeError):
-    """One rank of several has ended, and took the run with it."""
-
-
-def start_server() -> ForkServerContext:
-    """Start loading what every run needs; returns at once."""
+def start_server(needs_deepspeed: bool = True) -> ForkServerContext:
+    """Start loading what every run needs, and DeepSpeed, whose imports take seconds, if any does; returns at once."""
     # Asking torch whether CUDA is there would otherwise initialise it before the fork.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
-    # Threads that wait for each other by spinning make a run 5 to 10 times slower when the cores are shared.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that wait for each other by spinning are 1.7 times faster alone and 5 to 10 times slower where cores are
+    # shared; spinning for a moment only is as good alone, and no worse than not at all elsewhere.
+    os.environ.setdefault("GOMP_SPINCOUNT", "100000")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["scaling.train.pretrain"])
+    context.set_forkserver_preload(["scaling.train.pretrain", *(["scaling.train.zero"] if needs_deepspeed else [])])
+    from multiprocessing import resource_tracker
     from multiprocessing.forkserver import ensure_running
 
-    ensure_running()
+    for ensure in (resource_tracker.ensure_running, ensure_running):  # the first lets SIGTERM through again on its way
+        with deaf_children():
+            ensure()
     return context
 
 
-def launch(context: ForkServerContext, spec: RunSpec, run_dir: Path, cache: Path) -> ForkServerProcess:
-    """Start one run in its own process. Its output goes to `run_dir/log.txt`, its outcome to `status.json`."""
+def launch(
+    context: ForkServerContext, spec: RunSpec, run_dir: Path, cache: Path, gpus: str | None = None
+) -> ForkServerProcess:
+    """Start one run in its own process. Its output goes to `run_dir/log.txt`, its outcome to `status.json`.
+
+    gpus: its CUDA_VISIBLE_DEVICES; None: that of the server.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
-    process = context.Process(target=run_process, args=(spec, run_dir, cache), name=run_dir.name)
+    process = context.Process(target=run_process, args=(spec, run_dir, cache, gpus), name=run_dir.name)
     process.start()
     return process
 
 
-def run_process(spec: RunSpec, run_dir: Path, cache: Path) -> None:
+def run_process(spec: RunSpec, run_dir: Path, cache: Path, gpus: str | None = None) -> None:
     """The body of a run's process: hold the folder, train, and leave a status whatever happens."""
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus  # CUDA reads it when it starts, after the fork
+    stop = Stop()
+    stop.listen()
     _end_with_parent()
-    _redirect_output(run_dir)
-    with run_lock(run_dir):
-        if read_status(run_dir).state == "complete":  # another sweep trained it while this one waited
-            return
+    try:
+        _redirect_output(run_dir)
+        with run_lock(run_dir):
+            if read_status(run_dir).state != "complete":  # another sweep may have trained it while this one waited
+                _run_to_an_end(spec, run_dir, cache, stop)
+    except Exception as error:
+        if failure(error).startswith(DISK):
+            sys.exit(DISK_EXIT_CODE)
+        raise
+
+
+def _run_to_an_end(spec: RunSpec, run_dir: Path, cache: Path, stop: Stop) -> None:
+    try:
         write_spec(run_dir / "spec.json", spec)
-        write_status(run_dir, read_status(run_dir).model_copy(update={"state": "running", "error": None}))
-        try:
-            _run(spec, run_dir, cache)
-        except BaseException as error:
-            _leave_failure(run_dir, error)
-            raise
+        write_status(run_dir, read_status(run_dir).model_copy(update={"state": "running", "error": None, "note": None}))
+        _run(spec, run_dir, cache, stop)
+    except BaseException as error:
+        _leave_failure(run_dir, error)
+        raise
 
 
-def _run(spec: RunSpec, run_dir: Path, cache: Path) -> None:
+def _run(spec: RunSpec, run_dir: Path, cache: Path, stop: Stop) -> None:
     if spec.placement.ranks == 1:
-        run_rank(run_dir, cache)
-        return
+        run_rank(run_dir, cache, stop)
+    elif spec.placement.nodes == 1:
+        run_agent(run_dir, cache, None, stop)
+    else:
+        run_on_nodes(spec.placement, run_dir, cache, stop, run_agent)
+
+
+def run_agent(run_dir: Path, cache: Path, seat: Seat | None, stop: Stop) -> None:
+    """Start the ranks of one machine, and wait for them. seat: its place among several."""
+    _end_with_parent()
+    stop.raises, stop.passes_on = False, True  # ranks stop together, between two steps
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    placement = read_spec(run_dir / "spec.json").placement
+    # Where nodes have seats, ranks have theirs: the c10d rendezvous orders machines by their names.
+    meeting: dict[str, Any] = (
+        {"rdzv_backend": "c10d", "rdzv_endpoint": "127.0.0.1:0"}  # a free port
+        if seat is None
+        else {
+            "rdzv_backend": "static",
+            "rdzv_endpoint": f"{seat.address}:{seat.port}",
+            "rdzv_configs": {"rank": seat.number, "timeout": SECONDS_TO_START},
+        }
+    )
     config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=spec.placement.ranks,
-        rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",  # a free port
+        min_nodes=placement.nodes,
+        max_nodes=placement.nodes,
+        nproc_per_node=placement.ranks // placement.nodes,
+        run_id=run_dir.name,
+        **meeting,
         max_restarts=0,
         start_method="fork",  # the imports are already here
+        signals_to_handle="SIGQUIT",  # of the others we know better
     )
     try:
-        elastic_launch(config, run_rank)(run_dir, cache)
+        preempted = elastic_launch(config, _one_of_several)(run_dir, cache, stop)
     except ChildFailedError as error:
         # The agent ends the others with SIGTERM; those that lose a neighbour fail on their own.
         killed = [
@@ -97,38 +141,50 @@ def _run(spec: RunSpec, run_dir: Path, cache: Path) -> None:
         ]
         rank = killed[0] if killed else error.get_first_failure()[0]
         raise LostRankError(f"rank {rank} {exit_reason(error.failures[rank].exitcode)}") from error
+    if any(preempted.values()):
+        raise PreemptedError
 
 
-def run_rank(run_dir: Path, cache: Path) -> None:
+def _one_of_several(run_dir: Path, cache: Path, stop: Stop) -> bool:
+    """A rank that was preempted ends well, and says True: torch would take any other end for a failure."""
+    try:
+        run_rank(run_dir, cache, stop)
+    except PreemptedError:
+        return True
+    return False
+
+
+def run_rank(run_dir: Path, cache: Path, stop: Stop) -> None:
     """One rank of a run: it reads `spec.json` and trains."""
     _end_with_parent()
     import torch
+    from joblib import cpu_count  # those of a job, not of the machine
 
     from scaling.train.pretrain import pretrain
 
     spec = read_spec(run_dir / "spec.json")
     placement = spec.placement
     torch.set_num_threads(
-        placement.threads or max(1, (os.cpu_count() or 1) // (placement.ranks * placement.runs_per_device))
+        placement.threads or max(1, cpu_count() // (placement.ranks // placement.nodes * placement.runs_per_device))
     )
-    pretrain(spec, run_dir, cache)
-
-
-def exit_reason(exit_code: int) -> str:
-    """How a process ended that could not say so itself."""
-    return f"was killed by signal {-exit_code}" if exit_code < 0 else f"ended with exit code {exit_code}"
+    pretrain(spec, run_dir, cache, stop)
 
 
 def _leave_failure(run_dir: Path, error: BaseException) -> None:
     """Say in the status how the run ended, unless the run itself already did."""
-    logging.getLogger(__name__).error("the run failed", exc_info=error)
     status = read_status(run_dir)
+    if isinstance(error, PreemptedError):
+        state, reason = "preempted", str(error)
+    else:
+        logging.getLogger(__name__).error("the run failed", exc_info=error)
+        state, reason = "failed", failure(error)
+    # A rank that loses another says so, and then the loss is the reason; all else a run knows better itself.
+    is_echo = status.state == "failed" and not (status.error or "").startswith(DISK)
     is_cause = isinstance(error, LostRankError) and not str(error).startswith("rank 0 ended")
-    if status.state == "complete" or (status.state in ("failed", "diverged") and not is_cause):
-        return  # the run itself knew better
-    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    if status.state in ("complete", "preempted", "failed", "diverged") and not (is_echo and is_cause):
+        return
     with contextlib.suppress(OSError):  # the disk may be what failed; the exit code tells the sweep
-        write_status(run_dir, status.model_copy(update={"state": "failed", "error": reason}))
+        write_status(run_dir, status.model_copy(update={"state": state, "error": reason, "note": None}))
 
 
 def _end_with_parent() -> None:

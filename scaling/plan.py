@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from rich.table import Table
 
 from scaling.data.ledger import ledger
 from scaling.data.prepare import is_prepared, open_stream, prepare
-from scaling.identity import directory_name, trunk_identity
+from scaling.identity import apart_from_size, directory_name, trunk_identity, why_no_trunk
+from scaling.memory import memory_of
 from scaling.spec import RunSpec
 from scaling.status import STYLES, Status, duration, short
 from scaling.train.schedule import branch_step
@@ -29,6 +30,29 @@ def tokens_from_trunks(specs: list[RunSpec]) -> list[int]:
             taken[i] = furthest[trunk] * specs[i].batch.num_tokens
             furthest[trunk] = branch_step(specs[i])
     return list(taken.values())
+
+
+def whys_no_trunk(specs: list[RunSpec]) -> dict[str, int]:
+    """Why runs share no stable phase with others of the study, and how many; none for a run that has no larger twin.
+
+    Besides what a run says of itself: runs of several budgets whose learning rate, warmup or batch depends on D.
+    """
+    reasons = Counter(reason for spec in specs if (reason := why_no_trunk(spec)))
+    families: dict[str, dict[str, list[RunSpec]]] = defaultdict(lambda: defaultdict(list))
+    for spec in specs:
+        if trunk := trunk_identity(spec):
+            families[apart_from_size(spec)][trunk].append(spec)
+    for trunks in families.values():
+        alone = [trunk[0] for trunk in trunks.values() if len({spec.budget.num_tokens for spec in trunk}) == 1]
+        if len({spec.budget.num_tokens for spec in alone}) > 1:
+            tuned: dict[str, set[float]] = {
+                "learning rate": {spec.optimizer.learning_rate for spec in alone},
+                "warmup": {spec.schedule.warmup_tokens for spec in alone},
+                "batch": {spec.batch.num_sequences for spec in alone},
+            }
+            names = " and ".join(name for name, values in tuned.items() if len(values) > 1)
+            reasons[f"{names} differ{'' if ' and ' in names else 's'} with D"] += len(alone)
+    return dict(reasons)
 
 
 def tokens_to_train(specs: list[RunSpec]) -> int:
@@ -53,7 +77,7 @@ def plan_table(rows: list[tuple[RunSpec, Status]], unique: list[int | None]) -> 
     table = Table(box=None, header_style="bold", caption_justify="left")
     table.add_column("run", overflow="fold", min_width=24)
     table.add_column("state", no_wrap=True)
-    for name in ("D", "from trunk", "U", "epochs", "N", "FLOPs", "time"):
+    for name in ("D", "from trunk", "U", "epochs", "N", "FLOPs/token", "FLOPs", "memory", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     total_seconds = total_tokens = 0.0
     for (spec, status), from_trunk, num_unique in zip(rows, shared, unique, strict=True):
@@ -71,15 +95,19 @@ def plan_table(rows: list[tuple[RunSpec, Status]], unique: list[int | None]) -> 
             "?" if num_unique is None else short(num_unique),
             "?" if num_unique is None else f"{num_tokens / num_unique:.2f}",
             short(spec.num_params),
+            f"{spec.flops_per_token:.1e}",
             f"{spec.flops_per_token * num_tokens:.1e}",
+            f"{memory_of(spec).total_bytes / 1e9:.2g} GB",
             duration(seconds),
         )
     saved = sum(shared) / sum(spec.num_steps * spec.batch.num_tokens for spec in specs)
     basis = "timed on this study's runs" if paces else "a rough guess until a run has been timed"
     table.caption = (
         f"{len(rows)} runs; {short(total_tokens)} tokens left to train, about {duration(total_seconds)} ({basis}); "
-        f"trunks save {saved:.0%} of all tokens."
+        f"trunks save {saved:.0%} of all tokens. Memory: of each rank, an estimate."
     )
+    if reasons := whys_no_trunk(specs):
+        table.caption += f" No trunk for {'; for '.join(f'{num} runs: {why}' for why, num in reasons.items())}."
     if None in unique:
         table.caption += (
             " U, and whether the corpus is large enough, are unknown until the data is prepared (action=prepare)."

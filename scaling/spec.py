@@ -8,13 +8,14 @@ configuration can name Python code to run.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from scaling.files import write_json
+from scaling.hyperparameters import Fixed, Hyperparameters
 from scaling.mixture import Stages
-from scaling.model import Model
+from scaling.model import Anatomy, Checkpoint, Model, anatomy_of
 from scaling.part import Name, Part, Share
 from scaling.placement import Placement, Zero
 from scaling.recipe import Recipe
@@ -51,6 +52,38 @@ class Tokenizer(Part):
     domains: Annotated[tuple[Name, ...], AfterValidator(lambda names: tuple(sorted(names)))] = Field(min_length=1)
     num_bytes: int = Field(default=10_000_000, ge=1)
 
+    end_of_text_id: ClassVar[int] = 0
+    mask_id: ClassVar[int] = 1
+    pad_id: ClassVar[int] = 2
+    first_word_id: ClassVar[int] = 3
+    """The first id that is no special token."""
+
+
+class CheckpointTokenizer(Part):
+    """The tokenizer in the folder of the checkpoint that the model is.
+
+    All but the kind is filled in when a run is specified. content: a hash of its tokenizer.json. vocab_size: its ids.
+    mask_id: None if it has no mask.
+    """
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    content: str
+    vocab_size: int = Field(ge=1)
+    end_of_text_id: int
+    mask_id: int | None
+    pad_id: int | None
+
+    @property
+    def first_word_id(self) -> int:
+        """The first id that can be drawn in place of a masked token.
+
+        As in BERT, any id of a vocabulary whose special tokens do not simply come first.
+        """
+        return 3 if {self.end_of_text_id, self.mask_id, self.pad_id} == {0, 1, 2} else 0
+
+
+AnyTokenizer = Annotated[Tokenizer | CheckpointTokenizer, Field(discriminator="kind")]
+
 
 class CausalLM(Part):
     """Predict each token from those before it."""
@@ -65,7 +98,25 @@ class MaskedLM(Part):
     mask_frac: float = Field(default=0.15, gt=0, lt=1)
 
 
-Objective = Annotated[CausalLM | MaskedLM, Field(discriminator="kind")]
+class MaskedNextSentence(Part):
+    """BERT's objective: masked LM, and whether the second half of a sequence follows its first (Devlin et al. 2019).
+
+    Sequences 2k and 2k + 1 both keep their second halves, or exchange them, with equal probability. So each token is
+    read once, as without this objective. The loss is the mean nats of a masked token plus those of a sequence's pair.
+    """
+
+    kind: Literal["mlm_nsp"] = "mlm_nsp"
+    mask_frac: float = Field(default=0.15, gt=0, lt=1)
+
+
+Objective = Annotated[CausalLM | MaskedLM | MaskedNextSentence, Field(discriminator="kind")]
+
+TRAINS: dict[str, tuple[str, ...]] = {
+    "clm": ("llama", "gpt2"),
+    "mlm": ("bert", "modernbert"),
+    "mlm_nsp": ("bert",),
+}
+"""The families that an objective trains, by their kind."""
 
 
 class Epochs(Part):
@@ -133,7 +184,10 @@ Schedule = Annotated[WarmupStableDecay | Cosine, Field(discriminator="kind")]
 
 
 class AdamW(Part):
-    """AdamW (Loshchilov and Hutter 2019); weight decay applies to matrices only."""
+    """AdamW (Loshchilov and Hutter 2019); weight decay applies to matrices only.
+
+    nonfinite: what a loss or gradient that is no number does: end the run as diverged, or have its step left out.
+    """
 
     kind: Literal["adamw"] = "adamw"
     learning_rate: float = Field(gt=0)
@@ -142,6 +196,7 @@ class AdamW(Part):
     epsilon: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.1, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
+    nonfinite: Literal["stop", "skip"] = "stop"
 
 
 class Batch(Part):
@@ -186,19 +241,23 @@ class Tracking(Part):
 
 
 class RunSpec(Part):
-    """One run, in full. `content` is the fingerprint of the text that each domain and reference holds."""
+    """One run, in full. `content` is the fingerprint of the text that each domain and reference holds.
+
+    hyperparameters: the rule by which learning rate, batch and warmup came about; they themselves stand in their parts.
+    """
 
     name: Name
     study: Study
     recipe: Recipe
-    tokenizer: Tokenizer
+    tokenizer: AnyTokenizer
     model: Model
     objective: Objective
     budget: Budget
     schedule: Schedule
     optimizer: AdamW
     batch: Batch
-    precision: Literal["fp32", "bf16"] = "fp32"
+    hyperparameters: Hyperparameters = Fixed()
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     seeds: Seeds = Seeds()
     evaluation: Evaluation = Evaluation()
     content: dict[Name, str]
@@ -208,15 +267,13 @@ class RunSpec(Part):
 
     @model_validator(mode="after")
     def _fits_together(self) -> RunSpec:
-        model, batch, zero, placement = self.model, self.batch, self.zero, self.placement
+        model, batch, placement = self.model, self.batch, self.placement
         domains = set(self.recipe.corpus.domains)
         assert set(self.content) == set(self.recipe.corpus.sources)
-        if model.hidden_size % (2 * model.num_heads):
+        if not isinstance(model, Checkpoint) and model.hidden_size % (2 * model.num_heads):
             raise ValueError(
                 f"model.hidden_size must be a multiple of 2 x num_heads, got {model.hidden_size} and {model.num_heads}"
             )
-        if (self.objective.kind == "clm") != (model.kind == "llama"):
-            raise ValueError(f"objective {self.objective.kind!r} does not train a model of kind {model.kind!r}")
         if self.budget.num_tokens < batch.num_tokens:
             raise ValueError(
                 f"budget.num_tokens must hold one batch of {batch.num_tokens} tokens, got {self.budget.num_tokens}"
@@ -225,17 +282,74 @@ class RunSpec(Part):
             raise ValueError(f"study.target must be one of the domains {sorted(domains)}, got {self.study.target!r}")
         if unknown := sorted(repeated_domains(self.budget) - domains):
             raise ValueError(f"budget.repetition names {unknown}, but corpus.domains has {sorted(domains)}")
-        if unknown := sorted(set(self.tokenizer.domains) - domains):
+        if isinstance(self.tokenizer, Tokenizer) and (unknown := sorted(set(self.tokenizer.domains) - domains)):
             raise ValueError(f"tokenizer.domains names {unknown}, but corpus.domains has {sorted(domains)}")
         if batch.num_sequences % (placement.ranks * (placement.micro_batch or 1)):
             raise ValueError(
                 f"batch.num_sequences must be a multiple of placement.ranks x micro_batch, got {batch.num_sequences}"
                 f" and {placement.ranks} x {placement.micro_batch or 1}"
             )
-        if zero.offload == "cpu" and zero.stage == 0:
-            raise ValueError("zero.offload=cpu needs zero.stage 1, 2 or 3, got 0")
-        if self.precision == "bf16" and zero.stage == 0:
-            raise ValueError("precision=bf16 needs zero.stage 1, 2 or 3 to keep fp32 weights, got 0")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_placed(self) -> RunSpec:
+        """Precision, ZeRO and placement go together."""
+        zero, placement = self.zero, self.placement
+        if self.precision == "bf16" and zero.stage == 0 and placement.ranks > 1:
+            raise ValueError("precision=bf16 on several ranks needs zero.stage 1, 2 or 3 to keep fp32 weights, got 0")
+        if self.precision == "fp16" and zero.stage == 0:
+            raise ValueError("precision=fp16 needs zero.stage 1, 2 or 3, which scale the loss, got 0; bf16 needs none")
+        if placement.ranks % zero.zero_hpz_partition_size:
+            raise ValueError(
+                f"zero.zero_hpz_partition_size must divide placement.ranks={placement.ranks},"
+                f" got {zero.zero_hpz_partition_size}"
+            )
+        quantized = sorted(name for name in zero.plus_plus if "quantized" in name)
+        if quantized and placement.device == "cpu":
+            raise ValueError(f"zero.{quantized[0]}=True needs GPUs, got placement.device=cpu")
+        if quantized and self.precision == "fp32":
+            raise ValueError(f"zero.{quantized[0]}=True needs precision bf16 or fp16, got fp32")
+        if placement.compile and zero.offload_param.device != "none":
+            raise ValueError(
+                f"placement.compile=True needs weights that stay in place: zero.offload_param.device=none,"
+                f" got {zero.offload_param.device}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _objective_fits(self) -> RunSpec:
+        """Model, tokenizer and objective go together."""
+        objective, tokenizer, batch = self.objective, self.tokenizer, self.batch
+        if isinstance(self.model, Checkpoint) != isinstance(tokenizer, CheckpointTokenizer):
+            raise ValueError(
+                "model and tokenizer must both be of kind checkpoint, or neither,"
+                f" got {self.model.kind!r} and {tokenizer.kind!r}"
+            )
+        anatomy = self.anatomy
+        if anatomy.family not in TRAINS[objective.kind]:
+            raise ValueError(
+                f"objective {objective.kind!r} does not train a model of kind {anatomy.family!r},"
+                f" but one of {list(TRAINS[objective.kind])}"
+            )
+        if batch.sequence_length > anatomy.max_length:
+            raise ValueError(
+                f"batch.sequence_length must be at most the {anatomy.max_length} positions of the checkpoint,"
+                f" got {batch.sequence_length}"
+            )
+        if tokenizer.vocab_size > anatomy.vocab_size:
+            raise ValueError(
+                f"tokenizer has {tokenizer.vocab_size} ids, but the checkpoint's model {anatomy.vocab_size} tokens"
+            )
+        if objective.kind != "clm" and tokenizer.mask_id is None:
+            raise ValueError(f"objective {objective.kind!r} needs a mask, which the checkpoint's tokenizer has not")
+        if isinstance(objective, MaskedNextSentence):
+            if batch.isolate_documents:
+                raise ValueError("batch.isolate_documents must be false under objective 'mlm_nsp', which joins texts")
+            if self.micro_batch % 2:
+                raise ValueError(
+                    "objective 'mlm_nsp' exchanges halves within pairs of sequences: batch.num_sequences / ranks, and"
+                    f" placement.micro_batch, must be even, got {self.micro_batch}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -284,22 +398,41 @@ class RunSpec(Part):
         return self.placement.micro_batch or self.batch.num_sequences // self.placement.ranks
 
     @property
+    def needs_deepspeed(self) -> bool:
+        """Whether there is anything to share out, or to scale: one rank at stage 0 has neither."""
+        return self.placement.ranks > 1 or self.zero.stage > 0
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """What the model is made of."""
+        return anatomy_of(self.model, self.tokenizer.vocab_size, self.batch.sequence_length)
+
+    @property
     def num_params(self) -> int:
         """N: parameters without embeddings."""
-        return self.model.num_params(self.tokenizer.vocab_size)
+        return self.anatomy.num_params + self._pair_params
 
     @property
     def flops_per_token(self) -> float:
-        """Training FLOPs per token: 6 (N + head) + 12 L h T.
+        """Training FLOPs per token: 6 (N + projection) + 12 w (positions attended to, over all layers).
 
-        Two per weight and pass, backward twice the forward, plus attention over T positions (Chowdhery et
-        al. 2022, appendix B). Under masked LM the head works at masked positions only.
+        Two per weight and pass, backward twice the forward, plus attention of width w over the positions of each layer
+        (Chowdhery et al. 2022, appendix B). Under masked LM, the head and its projection onto the vocabulary work at
+        masked positions only; that of the pairs at one position of each sequence.
         """
-        model, length = self.model, self.batch.sequence_length
-        predicted_frac = self.objective.mask_frac if isinstance(self.objective, MaskedLM) else 1.0
-        head = self.tokenizer.vocab_size * model.hidden_size
-        attention = 12 * model.num_layers * model.hidden_size * length
-        return 6 * (self.num_params + predicted_frac * head) + attention
+        anatomy, length = self.anatomy, self.batch.sequence_length
+        predicted_frac = 1.0 if isinstance(self.objective, CausalLM) else self.objective.mask_frac
+        head = anatomy.head_params + anatomy.vocab_size * anatomy.hidden_size
+        weights = anatomy.num_params - anatomy.head_params + predicted_frac * head + self._pair_params / length
+        return 6 * weights + 12 * anatomy.attention_width * anatomy.attended(length)
+
+    @property
+    def _pair_params(self) -> int:
+        """Weights of BERT's pooler, and of what tells a sequence that was exchanged."""
+        if not isinstance(self.objective, MaskedNextSentence):
+            return 0
+        h = self.anatomy.hidden_size
+        return h * h + h + 2 * h + 2
 
 
 def write_spec(path: Path, spec: RunSpec) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -14,18 +13,27 @@ from pathlib import Path
 
 from rich.console import Console
 
+from scaling.away import chains_of, prepare_away, run_away
 from scaling.data.card import write_data_card
 from scaling.data.prepare import Prepared, is_prepared, open_stream, packed, prepare
 from scaling.data.stream import check_budget
+from scaling.devices import seats
 from scaling.files import write_json
 from scaling.identity import directory_name, fingerprint, trunk_identity
-from scaling.launch import exit_reason, launch, run_warnings, start_server
+from scaling.launch import DISK_EXIT_CODE, exit_reason, launch, run_warnings, start_server
+from scaling.launchers.here import Here, OnThisMachine
+from scaling.launchers.launcher import Elsewhere, Launcher
 from scaling.plan import plan_table, tokens_to_train, unique_tokens
 from scaling.progress import SweepProgress
 from scaling.spec import RunSpec, read_spec
-from scaling.status import LOG_WIDTH, Status, read_status, status_table, write_status
+from scaling.status import DISK, LOG_WIDTH, Status, read_status, status_table, write_status
+from scaling.train.preemption import EXIT_CODE as PREEMPTED
+from scaling.train.preemption import PreemptedError, Stop
 
+HERE = Here()
 SECONDS_BETWEEN_LOOKS = 0.3
+SECONDS_TO_STOP = 60.0
+"""What runs get to write a checkpoint when the sweep is asked to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +53,26 @@ class PlannedRun:
         return trunk_identity(self.spec) or fingerprint(self.spec)
 
 
-def run_study(specs: Iterable[RunSpec], action: str, runs: Path, cache: Path) -> int:
+def run_study(
+    specs: Iterable[RunSpec],
+    action: str,
+    runs: Path,
+    cache: Path,
+    stop: Stop | None = None,
+    launcher: Launcher = HERE,
+    num_shards: int | None = None,
+) -> int:
     """Do `action` with the runs of a study. Returns the exit code: 0 if every run is complete.
 
+    num_shards: in how many tasks of the launcher data is prepared; None: in this process.
+
+    Raises PreemptedError if it was asked to `stop` before they were.
     Raises ValueError, with the numbers, if the data of any run is too small; then none has started.
     """
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     points = list(specs)
+    if isinstance(launcher, OnThisMachine):
+        points = [spec.model_copy(update={"placement": launcher.placed(spec.placement)}) for spec in points]
     planned = plan_runs(points, runs)
     if len(planned) < len(points):
         console.print(f"{len(points)} points are {len(planned)} runs: the others differ in nothing that counts.")
@@ -62,8 +83,15 @@ def run_study(specs: Iterable[RunSpec], action: str, runs: Path, cache: Path) ->
         check_all(ready, prepare_all(ready, cache, lambda line: None))
         return 0
     _check_writable(runs)
-    waiting = [run for run in planned if run.status.state != "complete"]
-    context = start_server() if action == "run" and waiting else None  # its imports take the time that data takes
+    launcher.check([runs, cache], {run.spec.placement for run in planned})
+    states = [run.status.state for run in planned]
+    waiting = [run for run, state in zip(planned, states, strict=True) if state not in ("complete", "diverged")]
+    is_here = isinstance(launcher, OnThisMachine)
+    context = None
+    if action == "run" and waiting and is_here:  # its imports take as long as data
+        context = start_server(any(run.spec.needs_deepspeed for run in waiting))
+    if num_shards is not None and isinstance(launcher, Elsewhere):
+        prepare_away([run.spec for run in planned], num_shards, launcher, runs / "jobs", cache)
     with console.status("preparing data") as line:
         prepared = prepare_all(planned, cache, lambda text: line.update(text))
     write_data_card(runs, [run.spec for run in planned], [prepared[run.run_dir] for run in planned])
@@ -73,13 +101,24 @@ def run_study(specs: Iterable[RunSpec], action: str, runs: Path, cache: Path) ->
         return 0
     _link(planned, runs)
     write_json(runs / "study.json", {"schema": 1, "study": planned[0].spec.study.model_dump(mode="json")})
-    if num_complete := len(planned) - len(waiting):
+    if num_complete := states.count("complete"):
         console.print(f"{num_complete} of {len(planned)} runs are complete already")
+    for run, state in zip(planned, states, strict=True):
+        if state == "diverged":  # an outcome: the same run would diverge again
+            console.print(f"{run.run_dir.name} diverged and is left as it is; to train it again, remove {run.run_dir}")
+    stop = stop or Stop()
     if context is not None:
-        run_all(waiting, context, cache, console)
-    rows = [(run.spec, run.status) for run in planned]
+        ended = run_all(waiting, context, cache, console, stop)
+    elif waiting and isinstance(launcher, Elsewhere):
+        ended = run_away(waiting, launcher, runs / "jobs", cache, console)
+    else:
+        ended = {}
+    rows = [(run.spec, ended.get(run.run_dir) or run.status) for run in planned]
     console.print(status_table(rows))
-    return 0 if all(status.state == "complete" for _, status in rows) else 1
+    is_complete = all(status.state == "complete" for _, status in rows)
+    if stop.is_requested and not is_complete:
+        raise PreemptedError
+    return 0 if is_complete else 1
 
 
 def plan_runs(specs: Iterable[RunSpec], runs: Path) -> list[PlannedRun]:
@@ -120,46 +159,67 @@ def check_data(spec: RunSpec, prepared: Prepared) -> None:
             )
 
 
-def run_all(waiting: list[PlannedRun], context: ForkServerContext, cache: Path, console: Console) -> None:
-    """Run all of `waiting`, each in a process of its own; one that fails leaves the others running."""
-    chains: dict[str, list[PlannedRun]] = defaultdict(list)
-    for run in sorted(waiting, key=lambda run: run.spec.num_steps):
-        chains[run.chain].append(run)
+def run_all(
+    waiting: list[PlannedRun], context: ForkServerContext, cache: Path, console: Console, stop: Stop
+) -> dict[Path, Status]:
+    """Run all of `waiting`, each in a process of its own; one that fails leaves the others running.
+
+    Returns how those that were begun have ended, by their folders. Asked to `stop`, it passes that on and waits.
+    """
+    stop.raises = False
+    chains = chains_of(waiting)
     costs = {chain: tokens_to_train([run.spec for run in runs]) for chain, runs in chains.items()}
-    num_slots = min(run.spec.placement.runs_per_device for run in waiting)
-    active: dict[str, tuple[ForkServerProcess, PlannedRun]] = {}
+    free_seats = min((seats(run.spec.placement) for run in waiting), key=len)
+    active: dict[str, tuple[ForkServerProcess, PlannedRun, str | None]] = {}
+    ended: dict[Path, Status] = {}
     num_tokens_ended = 0
+    deadline: float | None = None
     with SweepProgress(console, len(waiting), sum(costs.values())) as progress, _ended_at_exit(active):
         while any(chains.values()) or active:
+            if stop.is_requested and deadline is None:
+                deadline = time.monotonic() + SECONDS_TO_STOP
+                chains.clear()
+                for process, _, _ in active.values():
+                    process.terminate()
+            if deadline is not None and time.monotonic() > deadline:
+                break
             free = sorted((c for c in chains if chains[c] and c not in active), key=lambda c: -costs[c])
-            for chain in free[: num_slots - len(active)]:
-                run = chains[chain].pop(0)
-                active[chain] = (launch(context, run.spec, run.run_dir, cache), run)
+            for chain in free[: len(free_seats)]:
+                run, seat = chains[chain].pop(0), free_seats.pop(0)
+                active[chain] = (launch(context, run.spec, run.run_dir, cache, seat), run, seat)
             time.sleep(SECONDS_BETWEEN_LOOKS)
-            for chain, (process, run) in list(active.items()):
+            for chain, (process, run, seat) in list(active.items()):
                 if process.exitcode is not None:
                     del active[chain]
-                    status = _outcome(process.exitcode, run)
+                    free_seats.append(seat)
+                    status = ended[run.run_dir] = _outcome(process.exitcode, run)
+                    if status.state == "preempted":
+                        chains[chain] = []  # the machine is wanted for something else
                     num_tokens_ended += max(0, status.tokens - status.trunk_tokens)
                     progress.ended(run.run_dir.name, status, run.spec.study.target, run_warnings(run.run_dir))
-            under_way = {run.run_dir.name: run.status for _, run in active.values()}
+            under_way = {run.run_dir.name: run.status for _, run, _ in active.values()}
             num_tokens = sum(max(0, status.tokens - status.trunk_tokens) for status in under_way.values())
             progress.update(num_tokens_ended + num_tokens, under_way)
+    return ended
 
 
 @contextlib.contextmanager
-def _ended_at_exit(active: dict[str, tuple[ForkServerProcess, PlannedRun]]) -> Iterator[None]:
+def _ended_at_exit(active: Mapping[str, tuple[ForkServerProcess, PlannedRun, str | None]]) -> Iterator[None]:
     """End the runs when the sweep ends early: Python would wait for them at exit, and they ignore Ctrl-C."""
     try:
         yield
     finally:
-        for process, _ in active.values():
+        for process, _, _ in active.values():
             process.kill()
 
 
 def _outcome(exit_code: int, run: PlannedRun) -> Status:
     """How a run whose process has ended did end; a process that was killed could not say so itself."""
     status = run.status
+    if exit_code == PREEMPTED:
+        return status
+    if exit_code == DISK_EXIT_CODE and status.state not in ("failed", "diverged"):
+        return status.model_copy(update={"state": "failed", "error": f"{DISK}cannot write to {run.run_dir}"})
     if exit_code != 0 and status.state in ("planned", "running", "interrupted"):
         reason = f"the process {exit_reason(exit_code)}, see {run.run_dir}/log.txt"
         status = status.model_copy(update={"state": "interrupted", "error": reason})

@@ -94,7 +94,7 @@ def spec(corpus: dict[str, str], shared_cache: Path) -> SpecMaker:
             for parent in parents:
                 part = part.setdefault(parent, {})
             part[leaf] = value
-        if tree["objective"]["kind"] == "mlm":
+        if tree["objective"]["kind"] != "clm" and tree["model"]["kind"] == "llama":
             tree["model"]["kind"] = "bert"
         return RunSpec.model_validate(tree)
 

@@ -18,17 +18,20 @@ MODULES = {
 }
 
 LAYERS = [
-    r"scaling\.(document|files|part|source|mixture|model|placement|data\.randomness|data\.(filters|degraders|scorers)\..*)",
+    r"scaling\.(document|files|part|source|hyperparameters|mixture|model|placement)|"
+    r"scaling\.data\.(randomness|(filters|degraders|scorers)\..*)",
     r"scaling\.recipe",
     r"scaling\.spec",
     r"scaling\.identity",
     r"scaling\.record",
     r"scaling\.status",
     r"scaling\.(data\..*|tracking)",
+    r"scaling\.ranks",
     r"scaling\.evaluate\..*",
     r"scaling\.train\..*",
-    r"scaling\.(launch|plan|progress)",
-    r"scaling\.(study|config|config_errors)",
+    r"scaling\.(launch|nodes|devices|plan|memory|progress)",
+    r"scaling\.launchers\..*",
+    r"scaling\.(study|away|config|config_errors)",
     r"scaling\.__main__",
 ]
 """From the ground up: a module may import its own layer and those above it in this list."""
@@ -36,12 +39,16 @@ LAYERS = [
 OWNERS = {
     "hydra": r"scaling\.(__main__|config)",
     "omegaconf": r"scaling\.(__main__|config)",
-    "deepspeed": r"scaling\.train\.engine",
+    "deepspeed": r"scaling\.train\.zero",
     "wandb": r"scaling\.tracking|analysis\.(logs|records|wandb_file)",
-    "torch": r"scaling\.(train|evaluate)\..*|scaling\.launch|scaling\.data\.scorers\.transformer",
+    "torch": r"scaling\.(train|evaluate)\..*|scaling\.(launch|ranks)|scaling\.data\.scorers\.transformer",
     "transformers": r"scaling\.train\..*|scaling\.data\.scorers\.transformer",
     "sklearn": r"scaling\.data\.scorers\.classifier",
     "lingua": r"scaling\.data\.(filters\.language|languages)",
+    "submitit": r"scaling\.launchers\.slurm",
+    "ray": r"scaling\.launchers\.ray",
+    "joblib": r"scaling\.launchers\.here|scaling\.launch",
+    "psutil": r"scaling\.nodes",
     "rensa": r"scaling\.data\.near_duplicates",
 }
 """Who may import a library, besides nobody."""

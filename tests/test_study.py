@@ -17,9 +17,10 @@ from lab import Lab, Saboteur, SpecMaker, points, wait_for, wandb_files
 
 from scaling import study
 from scaling.identity import directory_name
-from scaling.spec import RunSpec
+from scaling.spec import RunSpec, read_spec
 from scaling.status import read_status, write_status
 from scaling.study import plan_runs, run_study
+from scaling.train.preemption import PreemptedError, Stop
 
 SHORT = {"budget.num_tokens": 24 * 128, "evaluation.every_tokens": None}
 
@@ -31,7 +32,7 @@ def runs(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _one_server(monkeypatch: pytest.MonkeyPatch, server: ForkServerContext) -> None:
-    monkeypatch.setattr(study, "start_server", lambda: server)
+    monkeypatch.setattr(study, "start_server", lambda needs_deepspeed: server)
 
 
 def seeds(spec: SpecMaker, num: int, **changes: object) -> list[RunSpec]:
@@ -57,7 +58,7 @@ def test_runs_that_fail_leave_the_others_running_and_only_they_are_retried(
 ) -> None:
     specs = seeds(spec, 6, **{"placement.runs_per_device": 2})
     bad = {0: "exception", 1: "exit", 3: "kill", 4: "exit without error"}
-    monkeypatch.setattr(study, "start_server", lambda: Saboteur(lab.context, bad))
+    monkeypatch.setattr(study, "start_server", lambda needs_deepspeed: Saboteur(lab.context, bad))
     assert run_study(specs, "run", runs, lab.cache) == 1
     assert states(runs) == {
         "run0": "failed",
@@ -73,12 +74,12 @@ def test_runs_that_fail_leave_the_others_running_and_only_they_are_retried(
     assert "and more" not in output
 
     done = {path: times(path) for path in runs.glob("run[25]*")}
-    monkeypatch.setattr(study, "start_server", lambda: lab.context)
+    monkeypatch.setattr(study, "start_server", lambda needs_deepspeed: lab.context)
     assert run_study(specs, "run", runs, lab.cache) == 0
     assert set(states(runs).values()) == {"complete"}
     assert {path: times(path) for path in done} == done
 
-    def never() -> ForkServerContext:
+    def never(needs_deepspeed: bool) -> ForkServerContext:
         raise AssertionError("nothing is left to run")
 
     monkeypatch.setattr(study, "start_server", never)
@@ -183,6 +184,44 @@ def test_a_budget_that_shares_a_trunk_is_trained_after_the_smaller_one(lab: Lab,
     assert taken == {"run30": 0, "run60": 22 * 128}
 
 
+def test_a_run_that_diverged_is_an_outcome_and_not_tried_again(
+    lab: Lab, spec: SpecMaker, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specs = [spec({**SHORT, "optimizer.learning_rate": 1e30})]
+    assert run_study(specs, "run", runs, lab.cache) == 1
+    (run_dir,) = runs.glob("run*")
+    before = times(run_dir)
+    monkeypatch.setattr(study, "start_server", lambda needs_deepspeed: pytest.fail("nothing is left to run"))
+    capsys.readouterr()
+    assert run_study(specs, "run", runs, lab.cache) == 1
+    assert f"{run_dir.name} diverged and is left as it is; to train it again, remove" in capsys.readouterr().out
+    assert times(run_dir) == before
+
+
+def test_a_sweep_that_is_asked_to_stop_while_it_prepares_starts_no_run(
+    lab: Lab, spec: SpecMaker, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = Stop()
+    stop.is_requested = True  # as the signal leaves it between the preparation and the first run
+    with pytest.raises(PreemptedError):
+        run_study(seeds(spec, 2), "run", runs, lab.cache, stop)
+    assert states(runs) == {}
+
+
+def test_runs_that_do_not_stop_when_they_are_asked_are_killed(
+    lab: Lab, spec: SpecMaker, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = Stop()
+    deaf = lab.trap("scaling.train.pretrain", "learning_rate_factor", count=5, signal=signal.SIGSTOP)
+    monkeypatch.setattr(study, "start_server", lambda needs_deepspeed: deaf.context)
+    monkeypatch.setattr(study, "SECONDS_TO_STOP", 1.0)
+    ask = threading.Timer(3, lambda: setattr(stop, "is_requested", True))
+    ask.start()
+    with pytest.raises(PreemptedError):
+        run_study(seeds(spec, 1), "run", runs, lab.cache, stop)
+    wait_for(lambda: states(runs) == {"run0": "interrupted"}, seconds=10)
+
+
 def test_an_old_status_that_says_running_does_not_keep_a_run_from_being_trained(
     lab: Lab, spec: SpecMaker, runs: Path
 ) -> None:
@@ -252,16 +291,50 @@ def _is_of(folder: Path, session: int) -> bool:
         return True  # what it watches is gone, and it is not
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("how", "whom"),
+    [
+        (signal.SIGUSR1, "every process of the job"),
+        pytest.param(signal.SIGTERM, "every process of the job", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, "the sweep", marks=pytest.mark.slow),
+    ],
+)
+def test_a_sweep_that_is_preempted_lets_its_runs_write_a_checkpoint_and_starts_no_more(
+    sweep: subprocess.Popen[str], tmp_path: Path, how: signal.Signals, whom: str
+) -> None:
+    """A scheduler signals every process of a job: servers that runs need to the end must not die of it."""
+    wait_for(lambda: is_training(tmp_path / "long") or sweep.poll() is not None, seconds=120)
+    assert sweep.poll() is None, sweep.communicate()[0]
+    processes = family(sweep)
+    for pid in processes if whom != "the sweep" else [sweep.pid]:
+        os.kill(pid, how)
+    wait_for(lambda: sweep.poll() is not None, seconds=60)
+    assert sweep.returncode == 143
+    assert sweep.communicate()[0].strip().endswith("preempted; the same command goes on from here")
+    wait_for(lambda: not any(is_alive(pid) for pid in processes - {sweep.pid}), seconds=10)
+    for path in (tmp_path / "long").glob("*/status.json"):
+        status = read_status(path.parent)
+        assert status.state == "preempted"
+        (checkpoint,) = (path.parent / "checkpoints").glob("step-*")  # the first is due after a minute
+        assert checkpoint.name == f"step-{status.tokens // spec_tokens(path.parent):08d}"
+    assert len(list((tmp_path / "long").glob("*/status.json"))) == 2
+
+
+def spec_tokens(run_dir: Path) -> int:
+    """Tokens of a step."""
+    return read_spec(run_dir / "spec.json").batch.num_tokens
+
+
+def is_training(runs: Path) -> bool:
+    found = [read_status(path.parent) for path in runs.glob("*/status.json")]
+    return len(found) == 2 and all(status.tokens_per_second for status in found)
+
+
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGINT])
 def test_a_sweep_that_is_ended_leaves_no_process_and_its_runs_interrupted(
     sweep: subprocess.Popen[str], tmp_path: Path, how: signal.Signals
 ) -> None:
-    def training() -> bool:
-        found = [read_status(path.parent) for path in (tmp_path / "long").glob("*/status.json")]
-        return len(found) == 2 and all(status.tokens_per_second for status in found)
-
-    wait_for(lambda: training() or sweep.poll() is not None, seconds=120)
+    wait_for(lambda: is_training(tmp_path / "long") or sweep.poll() is not None, seconds=120)
     assert sweep.poll() is None, sweep.communicate()[0]
     assert len(family(sweep)) >= 1 + 1 + 2 * 3  # the sweep, the server, two agents with two ranks each
     services = {pid for pid in family(sweep) if pid != sweep.pid}

@@ -9,23 +9,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from scaling.data.ledger import ledger
 from scaling.data.prepare import open_stream, packed, prepare
-from scaling.data.stream import MixtureStream
 from scaling.evaluate.loss import evaluate
 from scaling.identity import fingerprint
+from scaling.ranks import any_rank, from_rank_0, join_ranks, leave_ranks, this_rank
 from scaling.record import EvalPoint
 from scaling.spec import RunSpec
+from scaling.train.batches import batches
 from scaling.train.checkpoint import keep_newest, save_checkpoint
-from scaling.train.engine import Engine, TrainState, device_of, from_rank_0, join_ranks, leave_ranks
+from scaling.train.engine import Engine, Look, TrainState, open_engine
 from scaling.train.model import build_model, export_tokenizer
-from scaling.train.objective import TokenLoss, token_weight
+from scaling.train.objective import TokenLoss
+from scaling.train.preemption import PreemptedError, Stop
+from scaling.train.probe import with_micro_batch
+from scaling.train.profile import profiled
 from scaling.train.recorder import DivergedError, Recorder
-from scaling.train.schedule import branch_step, learning_rate_factor
+from scaling.train.schedule import learning_rate_factor
 from scaling.train.start import Start, find_start
-from scaling.train.trunk import leave_trunk
+from scaling.train.trunk import Trunk
 
 log = logging.getLogger(__name__)
 
@@ -33,70 +36,106 @@ STEPS_BETWEEN_LOOKS = 20
 """Steps between looks at the loss: a look waits for the device."""
 
 
-def pretrain(spec: RunSpec, run_dir: Path, cache: Path) -> None:
+def pretrain(spec: RunSpec, run_dir: Path, cache: Path, stop: Stop) -> None:
     """Train one run to the end of its budget, from wherever a checkpoint or a trunk lets it begin.
 
-    Every rank calls it. Raises DivergedError, DiskError; whatever it raises is in the run's record.
+    Every rank calls it. Raises DivergedError, PreemptedError; whatever it raises is in the run's record.
     """
-    join_ranks(device_of(spec))
+    join_ranks(spec)
     try:
-        start = find_start(spec, run_dir, cache)
-        with Recorder(spec, run_dir, start) as recorder:
-            _train(spec, run_dir, cache, start, recorder)
+        spec = with_micro_batch(spec, cache)
+        trunk = Trunk(spec, cache)
+        start = find_start(spec, run_dir, trunk, stop)
+        with Recorder(spec, run_dir, start, stop) as recorder:
+            _train(spec, run_dir, cache, start, trunk, recorder, stop)
     finally:
         leave_ranks()
 
 
-def _train(spec: RunSpec, run_dir: Path, cache: Path, begin: Start, recorder: Recorder) -> None:
+def _train(
+    spec: RunSpec, run_dir: Path, cache: Path, begin: Start, trunk: Trunk, recorder: Recorder, stop: Stop
+) -> None:
     prepared = prepare(spec, cache, log.info)
     stream = open_stream(spec, prepared)
     recorder.data(prepared, stream)
     validation = {name: packed(kept, spec.batch.sequence_length) for name, kept in prepared.validation.items()}
-    engine = Engine(spec, _module(spec, begin.state), begin.state)
-    share = spec.batch.num_sequences // engine.num_ranks  # sequences per rank and step
-    branch = branch_step(spec)
+    engine = open_engine(spec, _module(spec, begin.state), begin.state)
+    rate = spec.optimizer.learning_rate
 
-    for step in range(begin.step, spec.num_steps):
-        batch = step * spec.batch.num_sequences
-        first = batch + engine.rank * share
-        weight = token_weight(spec.objective, _segments(spec, stream, batch, spec.batch.num_sequences))
-        learning_rate = spec.optimizer.learning_rate * learning_rate_factor(spec, step)
-        sum_loss = torch.zeros((), dtype=torch.float64, device=engine.device)
-        for start in range(first, first + share, spec.micro_batch):
-            draws = stream.uniforms(start, spec.micro_batch, engine.num_draws, "masks")
-            segments = _segments(spec, stream, start, spec.micro_batch)
-            nats, _ = engine.score(stream.batch(start, spec.micro_batch), draws, segments)
-            loss = weight * nats.mean()  # their mean over ranks and micro-batches is that over all predicted tokens
-            sum_loss += loss.detach()
-            engine.backward(loss)
-            grad_norm = engine.step(learning_rate)
+    for batch in recorder.steps(profiled(spec, run_dir, batches(spec, stream, begin.step))):
+        if any_rank(stop.is_requested):
+            if batch.step > begin.step:
+                _checkpoint(spec, run_dir, engine.state(batch.step, begin.numerics))
+                recorder.reached(batch.step * spec.batch.num_tokens)
+            raise PreemptedError
+        learning_rate = rate * learning_rate_factor(spec, batch.step)
+        engine.train(batch, learning_rate)
+        stop.raises = False  # from now on there is something to lose
 
-        done, tokens = step + 1, (step + 1) * spec.batch.num_tokens
+        done, tokens = batch.step + 1, (batch.step + 1) * spec.batch.num_tokens
         is_last, is_look = done == spec.num_steps, done % STEPS_BETWEEN_LOOKS == 0
-        if is_look or is_last:
-            batch_loss = engine.sum_over_ranks(sum_loss).item() * spec.micro_batch / spec.batch.num_sequences
-            if not math.isfinite(batch_loss):
-                raise DivergedError(f"the loss is {batch_loss} after {tokens} tokens (step {done})")
-            recorder.training(tokens, batch_loss, learning_rate, float(grad_norm))
-        if is_last or _crosses(spec.evaluation.every_tokens, tokens, spec.batch.num_tokens):
-            losses = evaluate(spec, engine, validation, prepared.token_bytes)
-            recorder.point(EvalPoint(tokens, is_last, losses))
-        is_branch = done == branch and begin.numerics is not None
-        is_due = is_look and not is_last and from_rank_0(recorder.checkpoint_is_due())
-        if is_branch or is_due:
-            state = engine.state(done, begin.numerics)  # a collective call: every rank takes part
-        if is_branch and engine.rank == 0:
-            leave_trunk(spec, cache, state)
-        if is_due:
-            if engine.rank == 0:
-                save_checkpoint(run_dir / "checkpoints", state, fingerprint(spec))
-                keep_newest(run_dir / "checkpoints", 2)
-            recorder.checkpoint_written()
+        is_left = trunk.is_due(done)
+        is_point = is_last or _crosses(spec.evaluation.every_tokens, tokens, spec.batch.num_tokens)
+        if not (is_look or is_left or is_point):
+            continue
 
-    _export(spec, run_dir, engine, prepared.tokenizer.path)
+        look = engine.look()  # waits for the device
+        check(look, spec, done)
+        if is_look or is_last:
+            recorder.training(tokens, look.losses[-1], learning_rate, look.grad_norms[-1])
+        if is_point:
+            with recorder.during("evaluate"):
+                losses = evaluate(spec, engine, validation, prepared.token_bytes)
+            recorder.point(EvalPoint(tokens, is_last, losses))
+        if is_look:
+            trunk.look(done)
+        is_due = is_look and not is_last and from_rank_0(recorder.checkpoint_is_due())
+        if is_left or is_due:
+            with recorder.during("checkpoint"):
+                state = engine.state(done, begin.numerics)  # a collective call: every rank takes part
+                if is_left:
+                    recorder.reached(tokens)
+                    trunk.leave(state)
+                if is_due:
+                    _checkpoint(spec, run_dir, state)
+                    recorder.checkpoint_written()
+
+    with recorder.during("checkpoint"):
+        _export(spec, run_dir, engine, prepared.tokenizer.path)
     recorder.complete(ledger(stream, stream.max_sequences, prepared.train, spec.recipe.corpus.domains))
-    if engine.rank == 0:
+    if this_rank() == 0:
         shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
+
+
+def check(look: Look, spec: RunSpec, done: int) -> None:
+    """DivergedError, with the step and its sequences, if the loss or gradient of a step up to `done` makes no sense.
+
+    Neither may be anything but a number; and after the warmup, a loss of twice what guessing costs, ln V nats, says
+    that the model gets worse by what it learns.
+    """
+    if spec.optimizer.nonfinite == "skip":
+        return
+    steps = np.arange(done - len(look.losses), done)
+    is_far = (look.losses > 2 * math.log(spec.tokenizer.vocab_size)) & (
+        steps >= spec.schedule.warmup_tokens // spec.batch.num_tokens
+    )
+    is_bad = ~np.isfinite(look.losses) | is_far
+    if spec.precision != "fp16":  # whose gradients overflow until the loss is scaled right
+        is_bad |= ~np.isfinite(look.grad_norms)
+    if is_bad.any():
+        index = int(is_bad.argmax())
+        first = int(steps[index]) * spec.batch.num_sequences
+        raise DivergedError(
+            f"step {steps[index] + 1}, sequences {first} to {first + spec.batch.num_sequences - 1}: the loss is"
+            f" {look.losses[index]:g}, the norm of its gradient {look.grad_norms[index]:g}"
+        )
+
+
+def _checkpoint(spec: RunSpec, run_dir: Path, state: TrainState) -> None:
+    """Keep the state to resume from; rank 0 writes."""
+    if this_rank() == 0:
+        save_checkpoint(run_dir / "checkpoints", state, fingerprint(spec))
+        keep_newest(run_dir / "checkpoints", 2)
 
 
 @torch.no_grad()
@@ -111,18 +150,13 @@ def _module(spec: RunSpec, state: TrainState | None) -> TokenLoss:
 def _export(spec: RunSpec, run_dir: Path, engine: Engine, tokenizer: Path) -> None:
     """Leave the trained model as a `transformers` folder with its tokenizer."""
     state = engine.state(spec.num_steps, None)
-    if engine.rank == 0:
+    if this_rank() == 0:
         final, beside = run_dir / "model", run_dir / ".model.writing"
         for folder in (final, beside):
             shutil.rmtree(folder, ignore_errors=True)
         _module(spec, state).model.save_pretrained(beside)
         export_tokenizer(spec, tokenizer, beside)
         beside.rename(final)
-
-
-def _segments(spec: RunSpec, stream: MixtureStream, start: int, count: int) -> NDArray[np.int64] | None:
-    """The document of each token [count, T], where the model must keep documents apart."""
-    return stream.segments(start, count) if spec.batch.isolate_documents else None
 
 
 def _crosses(every_tokens: int | None, tokens: int, batch_tokens: int) -> bool:

@@ -1,0 +1,128 @@
+"""What a plan says before anything is trained: sizes, memory, and why no trunk is shared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from lab import SpecMaker
+from rich.console import Console
+
+from scaling.memory import memory_of
+from scaling.plan import plan_table, whys_no_trunk
+from scaling.spec import RunSpec
+from scaling.status import Status
+from scaling.train.model import build_model
+
+
+def sizes(spec: SpecMaker, *budgets: int, **changes: Any) -> list[RunSpec]:
+    plain = {name.replace("__", "."): value for name, value in changes.items()}
+    return [spec({"budget.num_tokens": num_tokens, **plain}) for num_tokens in budgets]
+
+
+@pytest.mark.parametrize(
+    ("kind", "objective"),
+    [("llama", "clm"), ("gpt2", "clm"), ("bert", "mlm"), ("modernbert", "mlm"), ("bert", "mlm_nsp")],
+)
+def test_the_memory_of_weights_and_moments_is_that_of_the_tensors(spec: SpecMaker, kind: str, objective: str) -> None:
+    run = spec({"model.kind": kind, "objective.kind": objective})
+    model = build_model(run)
+    optimizer = torch.optim.AdamW(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    moments = [state[key] for state in optimizer.state.values() for key in ("exp_avg", "exp_avg_sq")]
+    estimate = memory_of(run)
+    assert estimate.weights == sum(parameter.nbytes for parameter in model.parameters())
+    assert estimate.moments == sum(moment.nbytes for moment in moments)
+    assert estimate.masters == 0
+
+
+def test_ranks_share_out_what_their_stage_says(spec: SpecMaker) -> None:
+    def memory(stage: int, ranks: int, precision: str = "bf16", offload: str = "none") -> dict[str, float]:
+        zero = {"stage": stage, "offload_optimizer": {"device": offload}}
+        run = spec({"zero": zero, "placement.ranks": ranks, "precision": precision})
+        num_params, held = run.num_params + run.anatomy.embedding_params, memory_of(run)
+        return {name: getattr(held, name) / num_params for name in ("weights", "masters", "moments", "gradients")}
+
+    approximately = pytest.approx
+    assert memory(0, 1, "fp32") == approximately({"weights": 4, "masters": 0, "moments": 8, "gradients": 8})
+    assert memory(1, 1) == approximately({"weights": 2, "masters": 4, "moments": 8, "gradients": 6})
+    assert memory(1, 2) == approximately({"weights": 2, "masters": 2, "moments": 4, "gradients": 4}, rel=1e-3)
+    assert memory(2, 2) == approximately({"weights": 2, "masters": 2, "moments": 4, "gradients": 3}, rel=1e-3)
+    assert memory(3, 2) == approximately({"weights": 1, "masters": 2, "moments": 4, "gradients": 3}, rel=1e-3)
+    assert memory(2, 2, offload="cpu")["moments"] == 0
+
+
+def test_the_memory_of_activations_is_near_what_autograd_keeps(spec: SpecMaker) -> None:
+    """The estimate leaves out what a compiler would fuse; eager torch keeps some more."""
+    from scaling.train.objective import TokenLoss
+
+    for kind, objective in (("llama", "clm"), ("gpt2", "clm"), ("bert", "mlm")):
+        run = spec({"model.kind": kind, "objective.kind": objective, "model.num_layers": 3, "model.hidden_size": 64})
+        module, kept = TokenLoss(build_model(run)), {}
+        weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+
+        def keep(tensor: torch.Tensor, kept: dict[int, int] = kept, weights: set[int] = weights) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        tokens = torch.randint(3, 320, (4, 32))
+        predicted = torch.arange(5).expand(4, 5) if objective == "mlm" else None
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            nats = module(tokens, tokens[:, :5] if objective == "mlm" else tokens[:, 1:], predicted)
+        assert nats.requires_grad
+        assert memory_of(run).activations == pytest.approx(sum(kept.values()), rel=0.35)
+
+
+def test_recomputing_activations_takes_less_and_more_layers_take_more(spec: SpecMaker) -> None:
+    deep = {"model.num_layers": 12}
+    whole = memory_of(spec(deep)).activations
+    assert memory_of(spec({**deep, "placement.activation_checkpointing": True})).activations < 0.5 * whole
+    assert memory_of(spec({"model.num_layers": 6})).activations < whole
+    assert memory_of(spec({**deep, "placement.micro_batch": 2})).activations == pytest.approx(whole / 2, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"schedule": {"kind": "cosine", "warmup_tokens": 512}}, "the schedule is cosine, not wsd"),
+        ({"recipe__order": {"kind": "length"}}, "the order is length: a smaller budget is no prefix of a larger one"),
+        ({"budget__repetition": {"kind": "epochs", "domains": {"beta": 2}}}, "budget.repetition depends on D"),
+    ],
+)
+def test_a_run_that_can_share_no_trunk_says_why(spec: SpecMaker, changes: dict[str, Any], why: str) -> None:
+    assert whys_no_trunk(sizes(spec, 4096, 8192, **changes)) == {why: 2}
+
+
+def test_a_learning_rate_that_follows_d_is_why_no_trunk_is_shared(spec: SpecMaker) -> None:
+    assert whys_no_trunk(sizes(spec, 4096, 8192)) == {}
+    tuned = [
+        *sizes(spec, 4096, optimizer__learning_rate=2e-2, schedule__warmup_tokens=256),
+        *sizes(spec, 8192, optimizer__learning_rate=1e-2, schedule__warmup_tokens=512),
+    ]
+    assert whys_no_trunk(tuned) == {"learning rate and warmup differ with D": 2}
+    batches = [*sizes(spec, 4096, batch__num_sequences=2), *sizes(spec, 8192)]
+    assert whys_no_trunk(batches) == {"batch differs with D": 2}
+
+
+def test_a_sweep_of_the_learning_rate_at_each_size_shares_trunks(spec: SpecMaker) -> None:
+    runs = [run for rate in (1e-2, 2e-2) for run in sizes(spec, 4096, 8192, optimizer__learning_rate=rate)]
+    assert whys_no_trunk(runs) == {}
+    one_size = [run for rate in (1e-2, 2e-2) for run in sizes(spec, 4096, optimizer__learning_rate=rate)]
+    assert whys_no_trunk(one_size) == {}
+
+
+def test_a_plan_is_readable_at_160_columns(spec: SpecMaker) -> None:
+    runs = sizes(spec, 4096, 8192, schedule={"kind": "cosine", "warmup_tokens": 512})
+    console = Console(width=160, record=True)
+    console.print(plan_table([(run, Status(state="planned")) for run in runs], [None, None]))
+    lines = console.export_text().splitlines()
+    (first,) = [line for line in lines if " 4k " in line or "4.1k" in line]
+    for column in ("D", "N", "FLOPs/token", "memory", "time"):
+        assert column in lines[0]
+    assert "GB" in first
+    assert "No trunk for 2 runs: the schedule is cosine, not wsd." in " ".join(" ".join(lines).split())
