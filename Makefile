@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+SPREAD := --numprocesses auto --maxprocesses 8 --dist worksteal
 
 .PHONY: setup demo test test-all check clean
 
@@ -20,10 +21,10 @@ demo: setup
 	$(PY) -m analysis report runs/demo
 
 test: setup
-	$(PY) -m pytest
+	$(PY) -m pytest $(SPREAD)
 
 test-all: setup
-	$(PY) -m pytest -m ""
+	$(PY) -m pytest $(SPREAD) -m ""
 
 check: setup
 	$(PY) -m ruff check .

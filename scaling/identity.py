@@ -11,7 +11,7 @@ from scaling.model import Checkpoint
 from scaling.recipe import Shuffled
 from scaling.spec import RunSpec, WarmupStableDecay
 
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 """Raised when a change of code changes the numbers of an unchanged spec; part of every fingerprint."""
 
 NOT_IDENTITY = frozenset({"name", "study", "hyperparameters", "zero", "placement", "tracking"})

@@ -98,10 +98,10 @@ class Zero(Part):
 class Placement(Part):
     """Where a run computes.
 
-    ranks: processes of one run. micro_batch: sequences per rank and pass; None: the whole share of a rank.
+    ranks: processes of one run. micro_batch: sequences per rank and pass; None: what memory allows.
     runs_per_device: runs of a sweep side by side. threads: per rank; None: cores / (ranks of a node x runs).
     checkpoint_seconds: time between checkpoints, that is, the most that a crash can cost.
-    compile: whether torch compiles the model; None: on a GPU. deterministic: a GPU repeats its bits, too; slower.
+    compile: torch compiles the model; None: on a GPU, below ZeRO 3. deterministic: a GPU repeats its bits; slower.
     activation_checkpointing: compute activations twice to hold fewer. profile: leave a trace of a few steps.
     nodes: machines that share out the ranks of a run. hostfile: their names, a line of `host slots=4` each; None: those
     of the Slurm job. port: where the others meet the first; None: a free one.

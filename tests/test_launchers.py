@@ -120,7 +120,7 @@ def test_a_job_that_cannot_begin_says_where_to_look(
     launcher = LOCAL.model_copy(update={"setup": ("false",)})
     assert run_study(budgets(spec, 24), "run", runs, lab.cache, launcher=launcher) == 1
     said = capsys.readouterr().out
-    assert re.search(r"planned +run24\S+ .* its job has not begun it, see \S+/jobs/\d+_0_log.err", said)
+    assert re.search(r"planned +run24\S+ .* its job has not begun it, see\s+\S+/jobs/\d+_0_log.err", said), said
 
 
 def test_shards_of_the_preparation_are_jobs_too(lab: Lab, spec: SpecMaker, runs: Path, tmp_path: Path) -> None:

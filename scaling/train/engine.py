@@ -29,7 +29,7 @@ class TrainState:
     """step: optimiser steps taken. weights, exp_avg, exp_avg_sq: fp32 tensors on the CPU by parameter name.
 
     numerics: where and with what all of its steps were computed; None where that changed on the way.
-    scaler: the numbers of fp16's loss scaling, empty for other precisions.
+    scaler: the numbers of fp16's loss scaling; `updates`, where steps were left out: those that were not.
     """
 
     step: int

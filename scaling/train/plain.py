@@ -125,7 +125,9 @@ class PlainEngine:
         """The state after `step` steps."""
         flat, adam = self._flat, self._optimizer.state
         exp_avg, exp_avg_sq = (flat.named([adam[half][key] for half in flat.halves]) for key in MOMENTS)
-        return TrainState(step, flat.named(flat.halves), exp_avg, exp_avg_sq, numerics)
+        updates = int(adam[flat.halves[0]]["step"])  # fewer than steps where some were left out
+        scaler = {} if updates == step else {"updates": updates}
+        return TrainState(step, flat.named(flat.halves), exp_avg, exp_avg_sq, numerics, scaler)
 
 
 class _FlatParameters:
@@ -224,9 +226,10 @@ def _adamw(spec: RunSpec, flat: _FlatParameters, state: TrainState | None) -> to
     )
     for group in optimizer.param_groups:
         group["lr"] = rate  # one tensor, which graphs read anew at each replay
+    updates = 0 if state is None else state.scaler.get("updates", state.step)
     for half in flat.halves:
         moments = {key: torch.zeros_like(half) for key in MOMENTS}
-        optimizer.state[half] = {"step": torch.tensor(float(state.step if state else 0), device=device), **moments}
+        optimizer.state[half] = {"step": torch.tensor(float(updates), device=device), **moments}
     if state is not None:
         for key in MOMENTS:
             flat.fill([optimizer.state[half][key] for half in flat.halves], getattr(state, key))

@@ -81,7 +81,7 @@ def test_each_part_is_real_text_and_the_same_every_time() -> None:
 
 def test_other_processes_draw_the_same_and_import_nothing_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
     program = (
-        "import sys; from scaling.data import embedded; from scaling.spec import digest;"
+        "import sys; from scaling.data import embedded; from scaling.identity import digest;"
         "embedded.MAX_CHARACTERS = dict(docs=20_000, code=20_000, legal=20_000);"
         "print([embedded.fingerprint(part) for part in ('docs', 'code', 'legal')],"
         "digest([list(embedded.texts(part)) for part in ('docs', 'code', 'legal')]));"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -18,12 +19,11 @@ from scaling.spec import RunSpec
 
 @dataclass
 class Rank:
-    """A predictor whose nats are a known function of the token; the sums of all ranks go through `total`."""
+    """A predictor whose nats are a known function of the token."""
 
-    rank: int
-    num_ranks: int
     num_draws: int
     num_calls: int = 0
+    device: torch.device = torch.device("cpu")
 
     def score(
         self, sequences: NDArray[np.int64], draws: NDArray[np.float64], segments: NDArray[np.int64] | None
@@ -35,9 +35,6 @@ class Rank:
             is_first = torch.from_numpy(np.diff(segments, axis=1) != 0)
             nats, targets = nats.masked_fill(is_first, 0), targets.masked_fill(is_first, -100)
         return nats, targets
-
-    def sum_over_ranks(self, values: Tensor) -> Tensor:
-        return values
 
 
 @dataclass
@@ -64,9 +61,14 @@ BYTES = np.arange(320) % 7
 
 def measure(run: RunSpec, num_ranks: int = 1, token_bytes: NDArray[np.int64] | None = BYTES) -> tuple[float, int, int]:
     """Sums over ranks that are asked one after the other."""
-    ranks = [Rank(rank, num_ranks, 96 if run.objective.kind == "mlm" else 0) for rank in range(num_ranks)]
-    parts = [evaluate(run, rank, {"alpha": VALIDATION}, token_bytes)["alpha"] for rank in ranks]
-    assert len({rank.num_calls for rank in ranks}) == 1  # or ZeRO-3 would wait forever
+    parts, calls = [], set()
+    for number in range(num_ranks):
+        rank = Rank(96 if run.objective.kind == "mlm" else 0)
+        place = {"this_rank": lambda at=number: at, "num_ranks": lambda: num_ranks, "sum_over_ranks": lambda own: own}
+        with patch.multiple(loss_module, **place):
+            parts.append(evaluate(run, rank, {"alpha": VALIDATION}, token_bytes)["alpha"])
+        calls.add(rank.num_calls)
+    assert len(calls) == 1  # or ZeRO-3 would wait forever
     return (
         sum(part.sum_nats for part in parts),
         sum(part.num_tokens for part in parts),
@@ -103,14 +105,14 @@ def test_max_tokens_caps_the_validation_text_at_whole_sequences(spec: SpecMaker)
 def test_ranks_share_the_text_and_count_nothing_twice(
     spec: SpecMaker, monkeypatch: pytest.MonkeyPatch, kind: str, num_ranks: int
 ) -> None:
-    monkeypatch.setattr(loss_module, "EVALUATION_TOKENS", 64)  # 6 passes: rounds that do not come out even
+    monkeypatch.setattr(loss_module, "EVALUATION_TOKENS", {"cpu": 64})  # 6 passes: rounds that do not come out even
     run = spec({"objective.kind": kind})
     assert measure(run, num_ranks) == pytest.approx(measure(run), rel=1e-12)
 
 
 def test_bytes_are_counted_for_causal_models_with_a_byte_level_tokenizer_only(spec: SpecMaker) -> None:
     def domain(run: RunSpec, token_bytes: NDArray[np.int64] | None) -> int | None:
-        rank = Rank(0, 1, 96 if run.objective.kind == "mlm" else 0)
+        rank = Rank(96 if run.objective.kind == "mlm" else 0)
         return evaluate(run, rank, {"alpha": VALIDATION}, token_bytes)["alpha"].num_bytes
 
     assert domain(spec(), BYTES) is not None
@@ -129,7 +131,7 @@ def test_every_evaluation_masks_the_same_positions(spec: SpecMaker) -> None:
             return Rank.score(self, sequences, draws, segments)
 
     for seed in (0, 1):
-        evaluate(spec({"objective.kind": "mlm", "seeds.order": seed}), Spy(0, 1, 96), {"alpha": VALIDATION}, None)
+        evaluate(spec({"objective.kind": "mlm", "seeds.order": seed}), Spy(96), {"alpha": VALIDATION}, None)
     assert np.array_equal(seen[0], seen[1])
     assert np.array_equal(seen[0], uniforms(key("validation"), 0, 11, 96))
 
@@ -147,11 +149,10 @@ def test_a_uniform_guess_costs_the_logarithm_of_the_vocabulary(spec: SpecMaker) 
         def score(
             self, sequences: NDArray[np.int64], draws: NDArray[np.float64], segments: NDArray[np.int64] | None
         ) -> tuple[Tensor, Tensor]:
-            examples = make_examples(run.objective, sequences, draws, 320, segments)
-            nats = TokenLoss(model)(examples.inputs, examples.targets, examples.positions, examples.segments)
-            return nats, examples.targets
+            examples = make_examples(run.objective, sequences, draws, run.tokenizer, segments)
+            return TokenLoss(model)(**examples.tensors()), examples.targets
 
-    measured = evaluate(run, Uniform(0, 1, 0), {"alpha": VALIDATION}, BYTES)["alpha"]
+    measured = evaluate(run, Uniform(0), {"alpha": VALIDATION}, BYTES)["alpha"]
     assert measured.loss == pytest.approx(math.log(320), rel=1e-6)
     assert measured.num_bytes is not None
     assert measured.bits_per_byte == pytest.approx(math.log2(320) * measured.num_tokens / measured.num_bytes, rel=1e-6)

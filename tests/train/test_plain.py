@@ -160,6 +160,8 @@ def test_a_step_whose_loss_is_no_number_is_left_out_where_the_config_says_so(spe
             other.train(batch, RATE)
     look = engine.look()
     check(look, run, done=6)
+    assert engine.state(6, None).scaler == {"updates": 5}
+    assert opened(run, state=engine.state(6, None)).state(6, None).scaler == {"updates": 5}
     assert np.isnan(look.losses[2])
     assert np.isfinite(np.delete(look.losses, 2)).all()
     for name, tensor in engine.state(6, None).weights.items():
