@@ -126,7 +126,7 @@ class PlainEngine:
         flat, adam = self._flat, self._optimizer.state
         exp_avg, exp_avg_sq = (flat.named([adam[half][key] for half in flat.halves]) for key in MOMENTS)
         updates = int(adam[flat.halves[0]]["step"])  # fewer than steps where some were left out
-        scaler = {} if updates == step else {"updates": updates}
+        scaler: dict[str, float] = {} if updates == step else {"updates": updates}
         return TrainState(step, flat.named(flat.halves), exp_avg, exp_avg_sq, numerics, scaler)
 
 

@@ -43,8 +43,8 @@ def audit(spec: RunSpec, tokens: int, learning_rate: float) -> dict[str, float]:
     """Check that a run ended where its schedule ends; returns what is to be recorded of it.
 
     tokens: trained on in the end. learning_rate: that of the last step, as applied. What it should be is said anew
-    here, and not asked of `learning_rate_factor`, by which it was set. Raises ScheduleError. A cosine that is still in
-    its warmup never decays; a linear decay does, from what the warmup has reached.
+    here, and not asked of `learning_rate_factor`, by which it was set. Raises ScheduleError. A linear decay may begin
+    while the warmup lasts, from what that has reached.
     """
     schedule, num_steps = spec.schedule, spec.num_steps
     ends_at, last = num_steps * spec.batch.num_tokens, learning_rate / spec.optimizer.learning_rate

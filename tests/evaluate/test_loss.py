@@ -23,7 +23,7 @@ class Rank:
 
     num_draws: int
     num_calls: int = 0
-    device: torch.device = torch.device("cpu")
+    device = torch.device("cpu")
 
     def score(
         self, sequences: NDArray[np.int64], draws: NDArray[np.float64], segments: NDArray[np.int64] | None
