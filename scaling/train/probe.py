@@ -5,15 +5,11 @@ device's memory than
 
     total x 90 % / runs side by side - what the engine will hold besides,
 
-so that nobody's memory is taken to find out. With N parameters, p bytes in the precision that computes, R ranks:
+so that no memory of others is taken to find out. It will hold masters, moments and gradients (`scaling.memory`), a
+bucket of DeepSpeed, two where communication overlaps, and, where training is recorded as CUDA graphs, which keep their
+memory to themselves, one evaluation pass.
 
-    12 N / R_o    fp32 masters and Adam's moments; R_o = R from stage 1 on, else 1; nothing where they are offloaded
-     4 N / R_g    gradients summed up in fp32; R_g = R from stage 2 on, else 1; nothing where offloaded at stage 3
-     p N          a copy of the gradients on their way
-     p b          DeepSpeed's bucket of b elements, at most N; two where communication overlaps
-     one evaluation pass, where training is recorded as CUDA graphs: they keep their memory to themselves
-
-The bare model's weights and gradients, 2 p N, are there when it is tried. Under stage 3, where fewer weights are there
+The bare model's weights and gradients are there when it is tried. Under stage 3, where fewer weights are there
 at a time, this asks for more than is needed. So does it where the model will be compiled.
 
 What was found is kept in the cache: bits depend on the micro-batch, so all runs of a sweep, and a run that is resumed,
@@ -36,6 +32,7 @@ from filelock import FileLock
 from scaling.evaluate.loss import EVALUATION_TOKENS
 from scaling.files import write_json
 from scaling.identity import digest
+from scaling.memory import memory_of
 from scaling.ranks import device_of, from_rank_0, min_over_ranks, this_rank
 from scaling.spec import MaskedNextSentence, RunSpec
 from scaling.train.model import build_model
@@ -92,16 +89,13 @@ def micro_batches(spec: RunSpec) -> list[int]:
     return sizes
 
 
-def bytes_besides(spec: RunSpec, num_weights: int) -> int:
-    """What the engine will hold on the device besides weights, gradients and activations of a pass."""
-    zero, ranks = spec.zero, spec.placement.ranks
-    width = DTYPES[spec.precision].itemsize
-    is_offloaded = zero.offload_optimizer.device != "none"
-    masters = 0 if is_offloaded else 12 * num_weights // (ranks if zero.stage >= 1 else 1)
-    summed = 0 if is_offloaded and zero.stage == 3 else 4 * num_weights // (ranks if zero.stage >= 2 else 1)
+def bytes_besides(spec: RunSpec) -> int:
+    """What the engine will hold on the device besides weights and a pass: see `memory_of`, and DeepSpeed's buckets."""
+    memory, zero = memory_of(spec), spec.zero
     overlaps = zero.stage == 3 if zero.overlap_comm is None else zero.overlap_comm
-    bucket = min(zero.reduce_bucket_size, num_weights) * width if zero.stage >= 1 else 0
-    return masters + summed + width * num_weights + bucket * (2 if overlaps else 1)
+    num_params = spec.num_params + spec.anatomy.embedding_params
+    bucket = min(zero.reduce_bucket_size, num_params) * DTYPES[spec.precision].itemsize if zero.stage >= 1 else 0
+    return memory.masters + memory.moments + memory.gradients + bucket * (2 if overlaps else 1)
 
 
 def _question(spec: RunSpec, device: str) -> str:
@@ -135,7 +129,7 @@ def _try(spec: RunSpec, device: torch.device, size: int) -> None:
     """One pass over a made-up micro-batch; torch.OutOfMemoryError if it does not fit."""
     module = TokenLoss(build_model(spec)).to(device, DTYPES[spec.precision])
     weights = list(module.parameters())
-    besides = bytes_besides(spec, sum(weight.numel() for weight in weights))
+    besides = bytes_besides(spec)
     if not spec.needs_deepspeed:
         besides += _evaluation_bytes(spec, module, device)
     examples = _made_up(spec, size).to(device)

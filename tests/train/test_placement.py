@@ -112,10 +112,9 @@ def test_weights_that_do_not_divide_by_the_ranks_train_under_stage_3(lab: Lab, s
     assert_same_training(tmp_path, "stage0-ranks1", chosen, num_points=2)
 
 
-def test_sixteen_bits_train_as_fp32_does(lab: Lab, spec: SpecMaker, tmp_path: Path) -> None:
+def test_sixteen_bits_on_two_ranks_train_as_fp32_does(lab: Lab, spec: SpecMaker, tmp_path: Path) -> None:
     chosen = {
         "fp32": {},
-        "stage1": {"precision": "bf16", "zero.stage": 1},
         "stage2-ranks2": {"precision": "bf16", "zero.stage": 2, "placement.ranks": 2},
         "stage1-ranks2-micro1": {
             "precision": "bf16",
@@ -123,10 +122,9 @@ def test_sixteen_bits_train_as_fp32_does(lab: Lab, spec: SpecMaker, tmp_path: Pa
             "placement.ranks": 2,
             "placement.micro_batch": 1,  # gradients are summed up in fp32, by another optimiser of DeepSpeed's
         },
-        "stage3": {"precision": "bf16", "zero.stage": 3},
         "fp16-ranks2": {"precision": "fp16", "zero.stage": 2, "placement.ranks": 2},
     }
     statuses = lab.train_all({name: spec(changes) for name, changes in chosen.items()}, tmp_path)
     for status in statuses.values():
         assert status.loss["alpha"] == pytest.approx(statuses["fp32"].loss["alpha"], rel=0.02)  # 8 bits of mantissa
-    assert points(tmp_path / "stage1") != points(tmp_path / "fp32")
+    assert points(tmp_path / "stage2-ranks2") != points(tmp_path / "fp32")
