@@ -19,6 +19,10 @@ MIN_DIFFERENCE_IN_U = 0.03
 """Unique tokens at equal D that differ by less are whole sequences and rounding."""
 
 
+LOW_LR_FRAC = 0.1
+"""Where a decay should have ended: the usual end of a cosine (Hoffmann et al. 2022)."""
+
+
 def find_caveats(study: Study, fits: Sequence[Fit], found: Sequence[Contrast]) -> list[str]:
     """One sentence for each thing that weakens the answer; empty if there is none."""
     return [
@@ -68,6 +72,17 @@ def _run_caveats(study: Study) -> list[str]:
         said.append(
             f"{len(elastic)} of {len(study.runs)} runs were interrupted and went on under another placement (device, "
             f"ranks or micro-batch), which changes losses by rounding: {_some_of(elastic)}."
+        )
+    if short := [run.name for run in complete if run.steps_left_out]:
+        total = sum(run.steps_left_out for run in complete)
+        said.append(
+            f"{total} steps of {len(short)} runs were left out, whose loss or gradient was no number; their tokens "
+            f"count as trained on: {_some_of(short)}."
+        )
+    if high := [run.name for run in complete if (run.final_lr_frac or 0) > LOW_LR_FRAC]:
+        said.append(
+            f"{len(high)} of {len(complete)} runs end above {LOW_LR_FRAC:.0%} of their peak learning rate: their decay "
+            f"is short, so their losses are higher than they need be: {_some_of(high, 3)}."
         )
     if changed := changed_domains(study.recipes):
         said.append(

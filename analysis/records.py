@@ -86,6 +86,8 @@ class Ledger:
 class Run:
     """One run. What only the end of a run knows (ledger, flops, seconds) is None unless it is complete.
 
+    steps_left_out: of those trained, for a loss that was no number. final_lr_frac: the learning rate of the last step,
+    as a part of the peak.
     is_elastic: it was interrupted and went on under another placement. schedule_ends_at: the tokens at which its
     learning rate ends its decay, None where the log does not say. tokens_per_second, mfu (0 to 1): medians over its
     looks, None where none was logged.
@@ -107,6 +109,8 @@ class Run:
     trunk_tokens: int = 0
     is_linked: bool = False
     is_elastic: bool = False
+    steps_left_out: int = 0
+    final_lr_frac: float | None = None
     schedule_ends_at: int | None = None
     tokens_per_second: float | None = None
     mfu: float | None = None
@@ -211,6 +215,8 @@ def _run(log: Log) -> Run:
         "points": _eval_points(log, is_complete=state == "complete"),
         "is_linked": log.is_linked,
         "is_elastic": log.summary.get("elastic") is True,
+        "steps_left_out": int(log.summary.get("steps_left_out") or 0),
+        "final_lr_frac": log.summary.get("schedule/final_lr_frac"),
         "tokens_per_second": _median(log, "perf/tokens_per_second"),
         "mfu": _median(log, "perf/mfu"),
     }

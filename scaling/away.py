@@ -28,12 +28,15 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class RunChain(Task):
-    """Runs of one trunk, one after another."""
+    """Runs of one trunk, one after another; those at their end are left out.
+
+    They make its name, so a sweep that has more of them is not taken to be in the job of one that had fewer.
+    """
 
     def __init__(self, chain: Sequence[PlannedRun], cache: Path) -> None:
         self.chain = [replace(run, run_dir=run.run_dir.absolute()) for run in chain]
         self.cache = cache.absolute()
-        self.name = digest(["chain", chain[0].chain])[:16]
+        self.name = digest(["chain", sorted(fingerprint(run.spec) for run in chain)])[:16]
         self.num_nodes = max(run.spec.placement.nodes for run in chain)
 
     def __call__(self) -> None:
@@ -75,15 +78,22 @@ def prepare_away(specs: Sequence[RunSpec], num_shards: int, launcher: Elsewhere,
 
 
 def run_away(
-    waiting: list[PlannedRun], launcher: Elsewhere, jobs: Path, cache: Path, console: Console
+    planned: list[PlannedRun],
+    waiting: list[PlannedRun],
+    launcher: Elsewhere,
+    jobs: Path,
+    cache: Path,
+    console: Console,
 ) -> dict[Path, Status]:
     """Have all of `waiting` run elsewhere. Returns how each ended, by its folder.
 
-    jobs: a folder for what the launcher leaves.
+    planned: all runs of the sweep, which name its tasks alike however many of them are over by now. jobs: a folder for
+    what the launcher leaves.
     """
     chains = sorted(chains_of(waiting).values(), key=lambda chain: -tokens_to_train([run.spec for run in chain]))
     seen = {run.run_dir: _version(run) for run in waiting}
-    over = launcher.start([RunChain(chain, cache) for chain in chains], jobs.absolute(), console.print)
+    whole = chains_of(planned)
+    over = launcher.start([RunChain(whole[chain[0].chain], cache) for chain in chains], jobs.absolute(), console.print)
     ended: dict[Path, Status] = {}
     with SweepProgress(console, len(waiting), tokens_to_train([run.spec for run in waiting])) as progress:
         while len(ended) < len(waiting):

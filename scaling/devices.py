@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
+from pathlib import Path
 
 from scaling.placement import Placement
+from scaling.spec import RunSpec
 
 
 def gpus() -> list[str]:
@@ -31,3 +34,28 @@ def seats(placement: Placement) -> list[str | None]:
     ranks = placement.ranks
     groups: list[str | None] = [",".join(found[i : i + ranks]) for i in range(0, len(found) - ranks + 1, ranks)]
     return (groups or [None]) * placement.runs_per_device
+
+
+def check_devices(specs: Iterable[RunSpec]) -> None:
+    """ValueError if this machine has not what the runs that start on it say they compute on."""
+    found = gpus()
+    for spec in specs:
+        zero, placement = spec.zero, spec.placement
+        if placement.device == "cuda" and not found:
+            raise ValueError("placement.device=cuda needs a GPU, got none on this machine: wanted auto or cpu")
+        at_once = placement.ranks // placement.nodes
+        if placement.device != "cpu" and found and at_once > len(found):
+            raise ValueError(
+                f"placement.ranks / placement.nodes must be at most {len(found)}, the GPUs of this machine,"
+                f" got {placement.ranks} / {placement.nodes}"
+            )
+        quantized = sorted(name for name in zero.plus_plus if "quantized" in name)
+        if quantized and not found:
+            raise ValueError(f"zero.{quantized[0]}=True needs a GPU, got none on this machine: wanted False")
+        for name, offload in (("offload_optimizer", zero.offload_optimizer), ("offload_param", zero.offload_param)):
+            if offload.device == "nvme" and not _is_writable(Path(offload.nvme_path or "")):
+                raise ValueError(f"zero.{name}.nvme_path: wanted a folder to write to, got {offload.nvme_path!r}")
+
+
+def _is_writable(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)

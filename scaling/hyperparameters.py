@@ -26,12 +26,15 @@ class Fixed(Part):
     kind: Literal["fixed"] = "fixed"
 
 
+Exponent = Annotated[float, Field(ge=-10, le=10)]
+
+
 class PowerRule(Part):
     """reference x (N / N_ref)^params x (D / D_ref)^tokens. reference None: what the key says that the rule is for."""
 
-    reference: float | None = Field(default=None, ge=0)
-    params: float = 0.0
-    tokens: float = 0.0
+    reference: float | None = Field(default=None, gt=0, le=1e15)
+    params: Exponent = 0.0
+    tokens: Exponent = 0.0
 
 
 class BatchRule(PowerRule):
@@ -42,6 +45,12 @@ class BatchRule(PowerRule):
     """
 
     multiple_of: int = Field(default=2, ge=1)
+
+
+class WarmupRule(PowerRule):
+    """A rule for tokens of warmup, of which there may be none."""
+
+    reference: float | None = Field(default=None, ge=0, le=1e15)
 
 
 class Scaled(Part):
@@ -55,7 +64,7 @@ class Scaled(Part):
     num_tokens: int = Field(default=499_712, ge=1)
     learning_rate: PowerRule = PowerRule(params=-0.713, tokens=0.307)
     batch_tokens: BatchRule = BatchRule(tokens=0.571)
-    warmup_tokens: PowerRule = PowerRule(tokens=0.571)
+    warmup_tokens: WarmupRule = WarmupRule(tokens=0.571)
 
 
 Hyperparameters = Annotated[Fixed | Scaled, Field(discriminator="kind")]

@@ -15,7 +15,7 @@ RESULTS_VERSION = 3
 """Raised when a change of code changes the numbers of an unchanged spec; part of every fingerprint."""
 
 NOT_IDENTITY = frozenset({"name", "study", "hyperparameters", "zero", "placement", "tracking"})
-"""Fields of a RunSpec that cannot change its numbers (beyond floating-point order)."""
+"""Fields of a RunSpec that cannot change its numbers beyond floating-point order; `_identity` adds what of them can."""
 
 
 def digest(value: Any) -> str:
@@ -78,6 +78,8 @@ def _identity(spec: RunSpec) -> dict[str, Any]:
         }
     if isinstance(spec.model, Checkpoint):  # its content counts, not where it lies
         tree["model"] = {"kind": spec.model.kind, "content": spec.model.content}
+    if spec.zero.quantized:  # weights and gradients are sent in 8 and 4 bits
+        tree["quantized"] = spec.zero.quantized
     tree["results_version"] = RESULTS_VERSION
     del tree["budget"]["max_epochs"]  # a limit that is checked, and changes nothing
     return tree

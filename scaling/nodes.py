@@ -251,7 +251,7 @@ def _links(placement: Placement, hosts: list[str], port: int, run_dir: Path, cac
         paths = [f"{name}={os.environ[name]}" for name in PATHS if name in os.environ]
         command = f"cd {shlex.quote(os.getcwd())} && exec {shlex.join(['env', *paths, *python])}"
         for number, host in enumerate(hosts[1:], start=1):
-            yield Link([*SSH, host, command], {number: host}, replace(order, number=number), log)
+            yield Link([*SSH, "--", host, command], {number: host}, replace(order, number=number), log)
     else:
         num = str(len(hosts) - 1)
         asked = ["--overlap", "--unbuffered", "--kill-on-bad-exit=1", "--ntasks-per-node=1", f"--chdir={os.getcwd()}"]

@@ -94,6 +94,11 @@ class Zero(Part):
         }
         return {name for name, is_on in switches.items() if is_on}
 
+    @property
+    def quantized(self) -> list[str]:
+        """Those of them that round what is sent."""
+        return sorted(name for name in self.plus_plus if "quantized" in name)
+
 
 class Placement(Part):
     """Where a run computes.

@@ -60,6 +60,16 @@ def from_rank_0(value: int) -> int:
     return int(shared.item())
 
 
+def of_all_ranks(word: str) -> list[str]:
+    """The words that all ranks have, equally long and in their order; every rank must ask."""
+    if num_ranks() == 1:
+        return [word]
+    own = torch.tensor(list(word.encode()), dtype=torch.uint8)
+    found = [torch.empty_like(own) for _ in range(num_ranks())]
+    distributed.all_gather(found, own)
+    return [bytes(each.tolist()).decode() for each in found]
+
+
 def any_rank(is_so: bool) -> bool:
     """Whether it is so on any rank; every rank must ask. Goes between the CPUs, so it waits for no device."""
     if num_ranks() == 1:

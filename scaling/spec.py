@@ -278,10 +278,15 @@ class RunSpec(Part):
             raise ValueError(
                 f"budget.num_tokens must hold one batch of {batch.num_tokens} tokens, got {self.budget.num_tokens}"
             )
-        if self.schedule.kind == "cosine" and self.schedule.warmup_tokens >= self.num_steps * batch.num_tokens:
+        if self.schedule.warmup_tokens >= self.num_steps * batch.num_tokens:
             raise ValueError(
                 f"schedule.warmup_tokens must leave a part of the {self.num_steps * batch.num_tokens} tokens for the"
                 f" decay, got {self.schedule.warmup_tokens}"
+            )
+        if self.schedule.kind == "wsd" and self.num_steps > 1 and round(self.schedule.decay_frac * self.num_steps) < 2:
+            raise ValueError(
+                f"schedule.decay_frac must hold at least 2 of the {self.num_steps} steps, or the learning rate does not"
+                f" decay, got {self.schedule.decay_frac:g}"
             )
         if self.study.target not in domains:
             raise ValueError(f"study.target must be one of the domains {sorted(domains)}, got {self.study.target!r}")

@@ -83,9 +83,10 @@ def run_study(
         check_all(ready, prepare_all(ready, cache, lambda line: None))
         return 0
     _check_writable(runs)
-    launcher.check([runs, cache], {run.spec.placement for run in planned})
     states = [run.status.state for run in planned]
     waiting = [run for run, state in zip(planned, states, strict=True) if state not in ("complete", "diverged")]
+    # Data may well be prepared where no run could start.
+    launcher.check([runs, cache], [run.spec for run in waiting] if action == "run" else [])
     is_here = isinstance(launcher, OnThisMachine)
     context = None
     if action == "run" and waiting and is_here:  # its imports take as long as data
@@ -107,10 +108,10 @@ def run_study(
         if state == "diverged":  # an outcome: the same run would diverge again
             console.print(f"{run.run_dir.name} diverged and is left as it is; to train it again, remove {run.run_dir}")
     stop = stop or Stop()
-    if context is not None:
-        ended = run_all(waiting, context, cache, console, stop)
+    if context is not None and isinstance(launcher, OnThisMachine):
+        ended = run_all(waiting, context, cache, console, stop, launcher.most_runs)
     elif waiting and isinstance(launcher, Elsewhere):
-        ended = run_away(waiting, launcher, runs / "jobs", cache, console)
+        ended = run_away(planned, waiting, launcher, runs / "jobs", cache, console)
     else:
         ended = {}
     rows = [(run.spec, ended.get(run.run_dir) or run.status) for run in planned]
@@ -160,16 +161,22 @@ def check_data(spec: RunSpec, prepared: Prepared) -> None:
 
 
 def run_all(
-    waiting: list[PlannedRun], context: ForkServerContext, cache: Path, console: Console, stop: Stop
+    waiting: list[PlannedRun],
+    context: ForkServerContext,
+    cache: Path,
+    console: Console,
+    stop: Stop,
+    most_runs: int | None = None,
 ) -> dict[Path, Status]:
     """Run all of `waiting`, each in a process of its own; one that fails leaves the others running.
 
     Returns how those that were begun have ended, by their folders. Asked to `stop`, it passes that on and waits.
+    most_runs: side by side, at most; None: one for each of their seats.
     """
     stop.raises = False
     chains = chains_of(waiting)
     costs = {chain: tokens_to_train([run.spec for run in runs]) for chain, runs in chains.items()}
-    free_seats = min((seats(run.spec.placement) for run in waiting), key=len)
+    free_seats = min((seats(run.spec.placement) for run in waiting), key=len)[:most_runs]
     active: dict[str, tuple[ForkServerProcess, PlannedRun, str | None]] = {}
     ended: dict[Path, Status] = {}
     num_tokens_ended = 0

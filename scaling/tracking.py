@@ -15,6 +15,7 @@ history   by `tokens`, at each look at the loss: train/loss, train/lr, train/gra
           eval/at_decay_end, eval/<domain>/loss, sum_nats, num_tokens and, for causal LM, num_bytes, bpb
 summary   state, error, ledger/..., flops (C), seconds (of all attempts), phase/..., trunk/start_tokens, trunk/key,
           schedule/ends_at_tokens, schedule/final_lr_frac (of the last step, of the peak; see train/schedule.py),
+          steps_left_out (of those trained, for a loss or gradient that was no number, or overflowed fp16),
           elastic (it went on under another placement: equal to float tolerance, not in bits)
 
 A restart writes a further file under the same run id and repeats the points it resumed from.

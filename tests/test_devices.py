@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lab import SpecMaker
 
-from scaling.devices import gpus, seats
+from scaling.devices import check_devices, gpus, seats
 from scaling.placement import Placement
 
 
@@ -40,3 +42,47 @@ def test_gpus_are_counted_as_the_driver_lists_them(monkeypatch: pytest.MonkeyPat
     assert gpus() == ["0", "1"]
     tool.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
     assert gpus() == []
+
+
+PLUS_PLUS = {"placement.device": "auto", "precision": "bf16", "zero.stage": 3, "zero.zero_quantized_weights": True}
+DRIVE = {"zero.stage": 3, "zero.offload_param.device": "nvme", "zero.offload_param.nvme_path": "/nowhere"}
+
+
+@pytest.mark.parametrize(
+    ("visible", "changes", "error"),
+    [
+        ("", {"placement.device": "cuda"}, "placement.device=cuda needs a GPU, got none on this machine"),
+        (
+            "0",
+            {"placement.device": "auto", "placement.ranks": 2},
+            "placement.ranks / placement.nodes must be at most 1, the GPUs of this machine, got 2 / 1",
+        ),
+        ("", PLUS_PLUS, "zero.zero_quantized_weights=True needs a GPU, got none on this machine"),
+        ("0", DRIVE, "zero.offload_param.nvme_path: wanted a folder to write to, got '/nowhere'"),
+    ],
+)
+def test_what_this_machine_has_not_is_refused(
+    monkeypatch: pytest.MonkeyPatch, spec: SpecMaker, visible: str, changes: dict[str, Any], error: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(ValueError, match=re.escape(error)):
+        check_devices([spec(), spec(changes)])
+
+
+@pytest.mark.parametrize(
+    ("visible", "changes"),
+    [
+        ("0,1", {"placement.device": "cuda", "placement.ranks": 2}),
+        ("0", {"placement.device": "cuda", "placement.ranks": 2, "placement.nodes": 2}),
+        ("0", {"placement.ranks": 2}),  # on its cores
+        ("", {"placement.device": "auto", "placement.ranks": 2}),
+        ("0", PLUS_PLUS),
+        ("", {**DRIVE, "zero.offload_param.nvme_path": "."}),
+    ],
+)
+def test_what_this_machine_has_is_not_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spec: SpecMaker, visible: str, changes: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    check_devices([spec(changes)])

@@ -80,6 +80,11 @@ def test_a_learning_rate_or_an_exponent_of_ones_own_is_taken() -> None:
     assert own.optimizer.learning_rate == pytest.approx(0.1)
 
 
+def test_no_warmup_is_none_at_any_size() -> None:
+    (spec,) = scaled("schedule.warmup_tokens=0", "budget.num_tokens=4_000_000")
+    assert spec.schedule.warmup_tokens == 0
+
+
 def test_under_rules_that_depend_on_d_no_trunk_is_shared_and_without_them_all_is() -> None:
     sizes = "budget.num_tokens=250_000,500_000,1_000_000"
     flat = [f"hyperparameters.{name}.tokens=0" for name in RULES]
@@ -111,7 +116,10 @@ def test_where_a_run_computes_does_not_change_what_the_rules_give() -> None:
         ),
         ("hyperparameters.learning_rate.params=x", "hyperparameters.learning_rate.params: .* got 'x'"),
         ("hyperparameters.batch_tokens.multiple_of=0", "hyperparameters.batch_tokens.multiple_of: .* got 0"),
-        ("hyperparameters.learning_rate.reference=0", "optimizer.learning_rate: .* got 0.0"),
+        ("hyperparameters.learning_rate.reference=0", "hyperparameters.learning_rate.reference: .* got 0"),
+        ("hyperparameters.batch_tokens.reference=-1", "hyperparameters.batch_tokens.reference: .* got -1"),
+        ("hyperparameters.batch_tokens.tokens=1e9", "hyperparameters.batch_tokens.tokens: .* got 1000000000"),
+        ("hyperparameters.learning_rate.params=-5000", "hyperparameters.learning_rate.params: .* got -5000"),
         ("hyperparameters.batch_tokens.reference=1e9", "budget.num_tokens must hold one batch of .*, got 500000"),
         ("hyperparameters.kind=guessed", "hyperparameters.kind: wanted one of 'fixed', 'scaled', got 'guessed'"),
     ],

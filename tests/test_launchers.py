@@ -6,16 +6,21 @@ import json
 import os
 import re
 import signal
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from lab import Lab, SpecMaker, points, wait_for, wandb_files
+from rich.console import Console
 
 from scaling import study
-from scaling.away import RunChain, prepare_away
+from scaling.away import RunChain, prepare_away, run_away
 from scaling.data.prepare import prepare
+from scaling.devices import seats
 from scaling.launchers.here import Joblib
-from scaling.launchers.launcher import Launcher, check_shared
+from scaling.launchers.launcher import Launcher, Over, Task, check_shared
 from scaling.launchers.ray import Ray
 from scaling.launchers.slurm import Slurm
 from scaling.placement import Placement
@@ -79,12 +84,57 @@ def check_a_sweep(launcher: Launcher, spec: SpecMaker, lab: Lab, runs: Path) -> 
 def test_joblib_counts_how_many_runs_are_side_by_side(
     lab: Lab, spec: SpecMaker, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert Joblib(n_jobs=3).placed(Placement()).runs_per_device == 3
     assert Joblib(n_jobs=-1).placed(Placement()).runs_per_device == len(os.sched_getaffinity(0))
     monkeypatch.setattr(study, "start_server", lambda needs_deepspeed: lab.context)
     assert run_study(seeds(spec, 2), "run", runs, lab.cache, launcher=Joblib(n_jobs=2)) == 0
     for path in runs.glob("run*/spec.json"):
         assert json.loads(path.read_text())["placement"]["runs_per_device"] == 2
+
+
+@pytest.mark.parametrize(
+    ("ranks", "n_jobs", "seated"),
+    [
+        (1, 2, ["0", "1"]),
+        (1, 4, ["0", "1", "2", "3"]),
+        (1, 6, ["0", "1", "2", "3", "0", "1"]),
+        (2, 3, ["0,1", "2,3", "0,1"]),
+    ],
+)
+def test_joblib_runs_as_many_as_it_is_told_however_many_gpus_there_are(
+    monkeypatch: pytest.MonkeyPatch, ranks: int, n_jobs: int, seated: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    launcher = Joblib(n_jobs=n_jobs)
+    placement = launcher.placed(Placement(ranks=ranks))
+    assert seats(placement)[: launcher.most_runs] == seated
+    assert placement.runs_per_device == max(map(seated.count, seated))
+
+
+def test_a_sweep_has_no_more_runs_at_once_than_joblib_is_told(
+    lab: Lab, spec: SpecMaker, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four seats, as there are on four GPUs, the launcher leaves two."""
+    begun: list[int] = []
+
+    class Ended:
+        exitcode = 0
+
+        def kill(self) -> None: ...
+
+    def launched(context: object, spec: RunSpec, run_dir: Path, cache: Path, seat: str | None) -> Ended:
+        begun[-1] += 1
+        return Ended()
+
+    monkeypatch.setattr(study, "seats", lambda placement: ["0", "1", "2", "3"])
+    monkeypatch.setattr(study, "launch", launched)
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: begun.append(0))
+    monkeypatch.setattr(study, "time", clock)
+    monkeypatch.setattr(study, "start_server", lambda needs_deepspeed: lab.context)
+    begun.append(0)
+    run_study(seeds(spec, 5), "run", runs, lab.cache, launcher=Joblib(n_jobs=2))
+    assert [num for num in begun if num] == [2, 2, 1]
 
 
 def test_a_sweep_in_jobs_of_submitit_is_the_sweep_here_and_a_run_that_fails_leaves_the_others(
@@ -112,6 +162,45 @@ def test_a_job_that_is_pre_empted_is_queued_again_and_a_second_call_watches_it(
     assert "0 jobs submitted, 1 that were there already" in capsys.readouterr().out
     assert len(wandb_files(run.run_dir)) == 2
     wait_for(lambda: not jobs_in(runs / "jobs"), seconds=20)
+
+
+def test_runs_added_to_a_sweep_are_not_taken_to_be_in_a_job_that_was_there_before(
+    lab: Lab, spec: SpecMaker, runs: Path
+) -> None:
+    names = [RunChain(plan_runs(budgets(spec, *steps), runs), lab.cache).name for steps in ((24,), (24, 48), (48, 24))]
+    assert names[0] != names[1] == names[2]
+
+
+def test_a_chain_has_one_job_however_many_of_its_runs_are_over(lab: Lab, spec: SpecMaker, runs: Path) -> None:
+    planned = plan_runs(budgets(spec, 24, 48), runs)
+    asked: list[str] = []
+
+    class Asked(Slurm):
+        def start(self, tasks: Sequence[Task], folder: Path, report: Callable[[str], None]) -> Over:
+            asked.extend(task.name for task in tasks)
+            return lambda: ["nowhere"] * len(tasks)
+
+    for waiting in (planned, planned[1:]):
+        run_away(planned, waiting, Asked(cluster="local"), runs / "jobs", lab.cache, Console())
+    assert len(asked) == 2
+    assert len(set(asked)) == 1
+
+
+def test_jobs_that_are_processes_of_this_machine_refuse_runs_on_several(lab: Lab, spec: SpecMaker, runs: Path) -> None:
+    several = spec({**SHORT, "placement.nodes": 2, "placement.ranks": 2})
+    with pytest.raises(ValueError, match=r"launch\.cluster=local is one machine: wanted placement\.nodes=1, got 2"):
+        run_study([several], "run", runs, lab.cache, launcher=LOCAL)
+
+
+def test_data_is_prepared_on_a_machine_where_its_runs_could_not_start(
+    lab: Lab, spec: SpecMaker, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    on_gpus = spec({**SHORT, "placement.device": "cuda"})
+    with pytest.raises(ValueError, match=r"placement\.device=cuda needs a GPU"):
+        run_study([on_gpus], "run", runs, lab.cache)
+    assert not (runs / "data_card.md").exists()
+    assert run_study([on_gpus], "prepare", runs, lab.cache) == 0
 
 
 def test_a_job_that_cannot_begin_says_where_to_look(

@@ -27,7 +27,8 @@ SSH = """#!/bin/sh
 # Like ssh: the command runs elsewhere, in a session of its own, and does not end with this client.
 printf '%s\\n' "$*" >> "$0.said"
 while [ "$1" = -o ]; do shift 2; done
-host=$1; shift
+[ "$1" = -- ] || exit 2  # a host is never taken for an option
+host=$2; shift 2
 exec 3<&0
 setsid {enter} sh -c "$*" <&3 &
 wait $!

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal
 
 from pydantic import field_validator
 
+from scaling.devices import check_devices, seats
 from scaling.launchers.launcher import Launcher
 from scaling.nodes import find_hosts
 from scaling.placement import Placement
+from scaling.spec import RunSpec
 
 
 class OnThisMachine(Launcher):
     """The sweep's own process starts each run in a process of its own."""
 
-    def check(self, folders: Iterable[Path], placements: Iterable[Placement]) -> None:
-        for placement in placements:
+    def check(self, folders: Iterable[Path], specs: Collection[RunSpec]) -> None:
+        check_devices(specs)
+        for placement in {spec.placement for spec in specs}:
             find_hosts(placement)
+
+    @property
+    def most_runs(self) -> int | None:
+        """Runs side by side, at most; None: as many as their placement says."""
+        return None
 
     def placed(self, placement: Placement) -> Placement:
         """Where a run of the sweep computes."""
@@ -47,7 +56,12 @@ class Joblib(OnThisMachine):
             raise ValueError("launch.n_jobs: wanted a number of jobs, or -1 for all cores, got 0")
         return n_jobs
 
-    def placed(self, placement: Placement) -> Placement:
+    @property
+    def most_runs(self) -> int:
         import joblib
 
-        return placement.model_copy(update={"runs_per_device": joblib.effective_n_jobs(self.n_jobs)})
+        return int(joblib.effective_n_jobs(self.n_jobs))
+
+    def placed(self, placement: Placement) -> Placement:
+        num_groups = len(seats(placement.model_copy(update={"runs_per_device": 1})))
+        return placement.model_copy(update={"runs_per_device": math.ceil(self.most_runs / num_groups)})

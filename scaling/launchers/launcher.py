@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from scaling.part import Part
-from scaling.placement import Placement
+from scaling.spec import RunSpec
 
 OF_ONE_MACHINE = ("/tmp", "/var/tmp", "/dev/shm")
 
@@ -33,10 +33,10 @@ Over = Callable[[], list[str | None]]
 class Launcher(Part):
     """A place to start runs."""
 
-    def check(self, folders: Iterable[Path], placements: Iterable[Placement]) -> None:
+    def check(self, folders: Iterable[Path], specs: Collection[RunSpec]) -> None:
         """ValueError, before anything is prepared, if this machine or a setting does not let runs start.
 
-        folders: where they read and write.
+        folders: where they read and write. specs: the runs to start.
         """
 
 

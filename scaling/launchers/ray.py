@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from scaling.launchers.launcher import Elsewhere, Over, Task, check_installed, check_shared
-from scaling.placement import Placement
+from scaling.spec import RunSpec
 
 
 class Ray(Elsewhere):
@@ -20,13 +20,13 @@ class Ray(Elsewhere):
     num_cpus: float = Field(default=1, ge=0)
     num_gpus: float = Field(default=0, ge=0)
 
-    def check(self, folders: Iterable[Path], placements: Iterable[Placement]) -> None:
+    def check(self, folders: Iterable[Path], specs: Collection[RunSpec]) -> None:
         check_installed("ray", "ray")
         if self.address is not None:
             check_shared(folders, "ray")
-        for placement in placements:
-            if placement.nodes > 1:
-                raise ValueError(f"launch=ray puts a run on one machine, got placement.nodes={placement.nodes}")
+        for spec in specs:
+            if (num_nodes := spec.placement.nodes) > 1:
+                raise ValueError(f"launch=ray puts a run on one machine, got placement.nodes={num_nodes}")
 
     def start(self, tasks: Sequence[Task], folder: Path, report: Callable[[str], None]) -> Over:
         """The tasks end with this process. What they print is in Ray's own logs."""

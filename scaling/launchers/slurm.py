@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from scaling.devices import check_devices
 from scaling.files import write_json
 from scaling.launchers.launcher import Elsewhere, Over, Task, check_installed, check_shared
-from scaling.placement import Placement
+from scaling.spec import RunSpec
 
 if TYPE_CHECKING:
     import submitit
@@ -45,7 +46,7 @@ class Slurm(Elsewhere):
     setup: tuple[str, ...] = ()
     additional_parameters: dict[str, str | int | bool] = Field(default={})
 
-    def check(self, folders: Iterable[Path], placements: Iterable[Placement]) -> None:
+    def check(self, folders: Iterable[Path], specs: Collection[RunSpec]) -> None:
         check_installed("submitit", "slurm")
         if self.cluster == "slurm":
             if shutil.which("sbatch") is None:
@@ -53,6 +54,10 @@ class Slurm(Elsewhere):
                     "launch.cluster: wanted a machine from which Slurm takes jobs, got none: no sbatch here"
                 )
             check_shared(folders, "slurm")
+            return
+        check_devices(specs)
+        if (num_nodes := max((spec.placement.nodes for spec in specs), default=1)) > 1:
+            raise ValueError(f"launch.cluster=local is one machine: wanted placement.nodes=1, got {num_nodes}")
 
     def start(self, tasks: Sequence[Task], folder: Path, report: Callable[[str], None]) -> Over:
         """A job that an earlier call has submitted, and that is not over, is watched and not submitted again."""

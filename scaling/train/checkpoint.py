@@ -34,6 +34,8 @@ PIECE_BYTES = 2**26
 def save_checkpoint(folder: Path, state: TrainState, owner: str) -> Path:
     """Write one checkpoint under `folder`; a reader never sees half of it. OSError if it cannot be written."""
     final = checkpoint_path(folder, state.step)
+    if newest_checkpoint(folder, owner, at_most=state.step, at_least=state.step) is not None:
+        return final  # the state of a step is one
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-", ignore_cleanup_errors=True) as name:

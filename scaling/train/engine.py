@@ -22,6 +22,7 @@ from scaling.train.batches import Batch
 from scaling.train.objective import TokenLoss
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +73,13 @@ class Engine(Protocol):
         """The state after `step` steps. Every rank must call it; each gets the whole."""
 
 
-def is_plain(spec: RunSpec) -> bool:
-    """Whether a run needs nothing that DeepSpeed has."""
-    return not spec.needs_deepspeed
-
-
 def open_engine(spec: RunSpec, module: TokenLoss, state: TrainState | None) -> Engine:
     """An engine for `module` at its start, or, where it holds the weights of `state`, to go on from there."""
     if spec.placement.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or torch refuses; read when CUDA starts
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs a pass over memory, and finds bugs only
-    if is_plain(spec):
+    if not spec.needs_deepspeed:
         from scaling.train.plain import PlainEngine
 
         return PlainEngine(spec, module, state)

@@ -20,10 +20,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from scaling.ranks import device_of
 from scaling.spec import RunSpec
 from scaling.train.batches import Batch
-from scaling.train.engine import MOMENTS, Look, TrainState
+from scaling.train.engine import DTYPES, MOMENTS, Look, TrainState
 from scaling.train.objective import Examples, TokenLoss, make_examples, num_draws
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ALIGNED_TO = 64
 """Elements at whose multiples each parameter begins: matrix units and wide loads want 16 bytes and more."""
 

@@ -19,7 +19,7 @@ from scaling.record import EvalPoint
 from scaling.spec import RunSpec
 from scaling.train.batches import batches
 from scaling.train.checkpoint import keep_newest, save_checkpoint
-from scaling.train.engine import Engine, Look, TrainState, open_engine
+from scaling.train.engine import Look, TrainState, open_engine
 from scaling.train.model import build_model, export_tokenizer
 from scaling.train.objective import TokenLoss
 from scaling.train.preemption import PreemptedError, Stop
@@ -31,6 +31,9 @@ from scaling.train.start import Start, find_start
 from scaling.train.trunk import Trunk
 
 log = logging.getLogger(__name__)
+
+MOST_LEFT_OUT = 0.1
+"""Of the steps of a run, those that may be left out: with more, its tokens are not what it was trained on."""
 
 STEPS_BETWEEN_LOOKS = 20
 """Steps between looks at the loss: a look waits for the device."""
@@ -65,6 +68,7 @@ def _train(
     for batch in recorder.steps(profiled(spec, run_dir, batches(spec, stream, begin.step))):
         if any_rank(stop.is_requested):
             if batch.step > begin.step:
+                check(engine.look(), spec, batch.step)  # what has diverged is nothing to go on from
                 _checkpoint(spec, run_dir, engine.state(batch.step, begin.numerics))
                 recorder.reached(batch.step * spec.batch.num_tokens)
             raise PreemptedError
@@ -101,8 +105,12 @@ def _train(
                     recorder.checkpoint_written()
 
     with recorder.during("checkpoint"):
-        _export(spec, run_dir, engine, prepared.tokenizer.path)
-    recorder.complete(ledger(stream, stream.max_sequences, prepared.train, spec.recipe.corpus.domains))
+        state = engine.state(spec.num_steps, None)
+        _export(spec, run_dir, state, prepared.tokenizer.path)
+    num_left_out = spec.num_steps - int(state.scaler.get("updates", spec.num_steps))
+    if spec.precision != "fp16" and num_left_out > MOST_LEFT_OUT * spec.num_steps:
+        raise DivergedError(f"{num_left_out} of {spec.num_steps} steps were left out, whose loss was no number")
+    recorder.complete(ledger(stream, stream.max_sequences, prepared.train, spec.recipe.corpus.domains), num_left_out)
     if this_rank() == 0:
         shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
 
@@ -111,24 +119,27 @@ def check(look: Look, spec: RunSpec, done: int) -> None:
     """DivergedError, with the step and its sequences, if the loss or gradient of a step up to `done` makes no sense.
 
     Neither may be anything but a number; and after the warmup, a loss of twice what guessing costs, ln V nats, says
-    that the model gets worse by what it learns.
+    that the model gets worse by what it learns. Where steps without a number are left out, each is warned of.
     """
-    if spec.optimizer.nonfinite == "skip":
-        return
     steps = np.arange(done - len(look.losses), done)
     is_far = (look.losses > 2 * math.log(spec.tokenizer.vocab_size)) & (
         steps >= spec.schedule.warmup_tokens // spec.batch.num_tokens
     )
-    is_bad = ~np.isfinite(look.losses) | is_far
+    is_nonfinite = ~np.isfinite(look.losses)
     if spec.precision != "fp16":  # whose gradients overflow until the loss is scaled right
-        is_bad |= ~np.isfinite(look.grad_norms)
+        is_nonfinite |= ~np.isfinite(look.grad_norms)
+    said = [
+        f"step {step + 1}, sequences {step * spec.batch.num_sequences} to {(step + 1) * spec.batch.num_sequences - 1}:"
+        f" the loss is {loss:g}, the norm of its gradient {norm:g}"
+        for step, loss, norm in zip(steps, look.losses, look.grad_norms, strict=True)
+    ]
+    is_bad = is_far | is_nonfinite
+    if spec.optimizer.nonfinite == "skip":
+        for index in np.flatnonzero(is_nonfinite):
+            log.warning("left out: %s", said[index])
+        is_bad = is_far & ~is_nonfinite
     if is_bad.any():
-        index = int(is_bad.argmax())
-        first = int(steps[index]) * spec.batch.num_sequences
-        raise DivergedError(
-            f"step {steps[index] + 1}, sequences {first} to {first + spec.batch.num_sequences - 1}: the loss is"
-            f" {look.losses[index]:g}, the norm of its gradient {look.grad_norms[index]:g}"
-        )
+        raise DivergedError(said[int(is_bad.argmax())])
 
 
 def _checkpoint(spec: RunSpec, run_dir: Path, state: TrainState) -> None:
@@ -147,9 +158,8 @@ def _module(spec: RunSpec, state: TrainState | None) -> TokenLoss:
     return module
 
 
-def _export(spec: RunSpec, run_dir: Path, engine: Engine, tokenizer: Path) -> None:
-    """Leave the trained model as a `transformers` folder with its tokenizer."""
-    state = engine.state(spec.num_steps, None)
+def _export(spec: RunSpec, run_dir: Path, state: TrainState, tokenizer: Path) -> None:
+    """Leave the trained model as a `transformers` folder with its tokenizer; rank 0 writes."""
     if this_rank() == 0:
         final, beside = run_dir / "model", run_dir / ".model.writing"
         for folder in (final, beside):

@@ -35,12 +35,12 @@ from scaling.identity import digest
 from scaling.memory import memory_of
 from scaling.ranks import device_of, from_rank_0, min_over_ranks, this_rank
 from scaling.spec import MaskedNextSentence, RunSpec
+from scaling.train.engine import DTYPES
 from scaling.train.model import build_model
 from scaling.train.objective import Examples, TokenLoss, make_examples, num_draws
 
 log = logging.getLogger(__name__)
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SHARE_OF_MEMORY = 0.9
 """The rest is for the CUDA context, the libraries' own memory, and pieces too small to be used."""
 

@@ -152,12 +152,13 @@ class Recorder:
     def checkpoint_written(self) -> None:
         self._checkpointed = time.monotonic()
 
-    def complete(self, ledger: Ledger) -> None:
-        """The run has trained its budget. Raises ScheduleError if its schedule ends elsewhere."""
+    def complete(self, ledger: Ledger, num_left_out: int) -> None:
+        """The run has trained its budget, but for steps left out. ScheduleError if its schedule ends elsewhere."""
         if not self.is_active:
             return
         tokens = self._looked_tokens
         facts = audit(self._spec, tokens, self._learning_rate)
+        facts["steps_left_out"] = num_left_out
         self._finish("complete", {**facts, **ledger.flat(), "flops": self._spec.flops_per_token * tokens}, None)
 
     def _finish(self, state: State, facts: dict[str, Any], error: str | None) -> None:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.identity import fingerprint
-from scaling.ranks import any_rank, from_rank_0, this_rank
+from scaling.ranks import any_rank, from_rank_0, min_over_ranks, this_rank
 from scaling.spec import RunSpec
 from scaling.status import read_status, write_status
 from scaling.train.checkpoint import newest_checkpoint
 from scaling.train.engine import TrainState
 from scaling.train.preemption import PreemptedError, Stop
-from scaling.train.trunk import Trunk, numerics
+from scaling.train.trunk import Trunk
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def find_start(spec: RunSpec, run_dir: Path, trunk: Trunk, stop: Stop) -> Start:
 
     Waits while another run extends the trunk towards a state that this one can use. Raises PreemptedError.
     """
-    here = numerics(spec)
+    here = trunk.numerics
     own = newest_checkpoint(run_dir / "checkpoints", fingerprint(spec), at_most=spec.num_steps)
     is_early = own is None or (own.step < trunk.branch and own.numerics == here)
     if trunk.branch and from_rank_0(is_early):
@@ -54,6 +54,8 @@ def find_start(spec: RunSpec, run_dir: Path, trunk: Trunk, stop: Stop) -> Start:
     if step != start.step:  # a trunk was left between the looks of two ranks
         own = newest_checkpoint(run_dir / "checkpoints", fingerprint(spec), at_most=step)
         start = _furthest(spec, run_dir, trunk, own, here, at_most=step)
+    if min_over_ranks(start.step) != step:
+        raise RuntimeError(f"rank {this_rank()} finds the state of step {start.step}, rank 0 that of step {step}")
     if start.numerics is None:
         log.warning("goes on from step %d under another placement: equal to float tolerance, not in bits", step)
     else:

@@ -15,25 +15,38 @@ too late finds its wish struck out, and trains by itself. The lock of a run that
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
 
 from scaling.identity import digest, trunk_identity
-from scaling.ranks import device_of, from_rank_0, this_rank
+from scaling.ranks import device_of, from_rank_0, of_all_ranks, this_rank
 from scaling.spec import RunSpec
 from scaling.train.checkpoint import checkpoint_path, checkpoint_steps, newest_checkpoint, save_checkpoint
-from scaling.train.engine import TrainState, is_plain
+from scaling.train.engine import TrainState
 from scaling.train.environment import VERSIONS
 from scaling.train.schedule import branch_step
 
-BITS_STAY = {"device", "threads", "micro_batch", "runs_per_device", "checkpoint_seconds", "profile"}
+BITS_STAY = {
+    *("device", "threads", "micro_batch"),
+    *("runs_per_device", "checkpoint_seconds", "profile", "hostfile", "port"),
+}
 """Of a placement, what changes no bit, or has its effective value beside it in `numerics`."""
 
 
 def numerics(spec: RunSpec) -> str:
-    """Hash of where and with what a run computes: equal numerics give equal bits."""
+    """Hash of where and with what a run computes: equal numerics give equal bits.
+
+    Every rank must ask, and all get the same, though ranks may differ, on other machines or in their threads.
+    """
+    each = of_all_ranks(_own_numerics(spec))
+    return each[0] if len(set(each)) == 1 else digest(each)
+
+
+def _own_numerics(spec: RunSpec) -> str:
+    """What this rank has to say to it."""
     device = device_of(spec)
     return digest(
         {
@@ -44,7 +57,7 @@ def numerics(spec: RunSpec) -> str:
             "micro_batch": spec.micro_batch,
             "placement": spec.placement.model_dump(mode="json", exclude=BITS_STAY),
             "zero": spec.zero.model_dump(mode="json"),
-            "engine": "plain" if is_plain(spec) else "deepspeed",
+            "engine": "deepspeed" if spec.needs_deepspeed else "plain",
         }
     )
 
@@ -53,9 +66,11 @@ class Trunk:
     """The part that one run has in its trunk, on one rank; what every rank must call says so."""
 
     def __init__(self, spec: RunSpec, cache: Path) -> None:
+        """Every rank makes one."""
+        self.numerics = numerics(spec)
         identity = trunk_identity(spec)
         self.branch = 0 if identity is None else branch_step(spec)
-        self._folder = cache / "trunks" / digest([identity, numerics(spec)])[:32]
+        self._folder = cache / "trunks" / digest([identity, self.numerics])[:32]
         self._from = 0
         self._lock: FileLock | None = None
         self._next: int | None = None
@@ -114,6 +129,8 @@ class Trunk:
             if state.step < self.branch:  # before others see the state, so that they wait
                 self._from, self._lock = state.step, self._try_lock(state.step)
             with FileLock(self._folder / "lock"):
+                for left in self._folder.glob(".writing-*"):  # by a writer that was killed
+                    shutil.rmtree(left, ignore_errors=True)
                 if newest_checkpoint(self._folder, self._folder.name, at_most=state.step, at_least=state.step) is None:
                     save_checkpoint(self._folder, state, self._folder.name)
             self._wish(state.step).unlink(missing_ok=True)

@@ -122,6 +122,8 @@ class ZeroEngine:
 
     def look(self) -> Look:
         """What the steps since the last look came to, over all ranks. Waits for the device."""
+        if not self._losses:
+            return Look(np.empty(0), np.empty(0))
         losses = sum_over_ranks(torch.stack(self._losses).cpu()) / self._num_ranks
         norms = torch.stack([norm.to(self.device, torch.float64) for norm in self._grad_norms]).cpu()
         self._losses, self._grad_norms = [], []
@@ -259,9 +261,8 @@ def _drive_folder(spec: RunSpec, nvme_path: str) -> Path:
 
 def _check_machine(spec: RunSpec, device: torch.device) -> None:
     """ValueError, naming the field, for what only the machine itself can tell to be impossible."""
-    quantized = sorted(name for name in spec.zero.plus_plus if "quantized" in name)
-    if quantized and device.type == "cpu":
-        raise ValueError(f"zero.{quantized[0]}=True needs GPUs, and this machine has none")
+    if spec.zero.quantized and device.type == "cpu":
+        raise ValueError(f"zero.{spec.zero.quantized[0]}=True needs GPUs, and this machine has none")
     if spec.precision == "fp16" and not get_accelerator().is_fp16_supported():
         raise ValueError("precision=fp16 needs a GPU, or a CPU that computes in fp16; here bf16 or fp32")
     for key in ("offload_optimizer", "offload_param"):

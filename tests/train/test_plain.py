@@ -174,3 +174,13 @@ def test_a_compiled_model_trains_as_the_plain_one_does(spec: SpecMaker) -> None:
     runs = [spec({"placement.compile": compiled}) for compiled in (False, True)]
     losses = [trained(opened(run), run, 10).look().losses for run in runs]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_skipped_steps_are_warned_of_and_a_loss_far_above_guessing_is_none_of_them(
+    spec: SpecMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = spec({"optimizer.nonfinite": "skip"})
+    check(Look(np.array([5.0, np.nan, 5.0]), np.ones(3)), run, done=20)
+    assert "left out: step 19, sequences 72 to 75: the loss is nan" in caplog.text
+    with pytest.raises(DivergedError, match=r"step 20, .* the loss is 30"):
+        check(Look(np.array([np.nan, 30.0]), np.ones(2)), run, done=20)
