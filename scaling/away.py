@@ -92,8 +92,9 @@ def run_away(
     """
     chains = sorted(chains_of(waiting).values(), key=lambda chain: -tokens_to_train([run.spec for run in chain]))
     seen = {run.run_dir: _version(run) for run in waiting}
-    whole = chains_of(planned)
-    over = launcher.start([RunChain(whole[chain[0].chain], cache) for chain in chains], jobs.absolute(), console.print)
+    threads, whole = launcher.threads(len(chains)), chains_of(planned)
+    tasks = [RunChain([_with_threads(run, threads) for run in whole[chain[0].chain]], cache) for chain in chains]
+    over = launcher.start(tasks, jobs.absolute(), console.print)
     ended: dict[Path, Status] = {}
     with SweepProgress(console, len(waiting), tokens_to_train([run.spec for run in waiting])) as progress:
         while len(ended) < len(waiting):
@@ -115,6 +116,15 @@ def run_away(
                     progress.ended(run.run_dir.name, status, run.spec.study.target, run_warnings(run.run_dir))
             progress.update(sum(_trained(status) for status in [*ended.values(), *active.values()]), active)
     return ended
+
+
+def _with_threads(run: PlannedRun, threads: int | None) -> PlannedRun:
+    placement = run.spec.placement
+    if threads is None or placement.threads is not None:
+        return run
+    return replace(
+        run, spec=run.spec.model_copy(update={"placement": placement.model_copy(update={"threads": threads})})
+    )
 
 
 def _trained(status: Status) -> int:

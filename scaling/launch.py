@@ -203,7 +203,7 @@ def _end_with_parent() -> None:
 
 def _redirect_output(run_dir: Path) -> None:
     """Send everything this process and its children print to the run's log, and our own warnings to a file, too."""
-    descriptor = os.open(run_dir / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    descriptor = os.open(run_dir / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)

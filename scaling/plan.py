@@ -101,7 +101,7 @@ def plan_table(rows: list[tuple[RunSpec, Status]], unique: list[int | None]) -> 
             duration(seconds),
         )
     saved = sum(shared) / sum(spec.num_steps * spec.batch.num_tokens for spec in specs)
-    basis = "timed on this study's runs" if paces else "a rough guess until a run has been timed"
+    basis = "timed on runs that are complete" if paces else "a rough guess until a run has been timed"
     table.caption = (
         f"{len(rows)} runs; {short(total_tokens)} tokens left to train, about {duration(total_seconds)} ({basis}); "
         f"trunks save {saved:.0%} of all tokens. Memory: of each rank, an estimate."

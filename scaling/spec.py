@@ -278,16 +278,6 @@ class RunSpec(Part):
             raise ValueError(
                 f"budget.num_tokens must hold one batch of {batch.num_tokens} tokens, got {self.budget.num_tokens}"
             )
-        if self.schedule.warmup_tokens >= self.num_steps * batch.num_tokens:
-            raise ValueError(
-                f"schedule.warmup_tokens must leave a part of the {self.num_steps * batch.num_tokens} tokens for the"
-                f" decay, got {self.schedule.warmup_tokens}"
-            )
-        if self.schedule.kind == "wsd" and self.num_steps > 1 and round(self.schedule.decay_frac * self.num_steps) < 2:
-            raise ValueError(
-                f"schedule.decay_frac must hold at least 2 of the {self.num_steps} steps, or the learning rate does not"
-                f" decay, got {self.schedule.decay_frac:g}"
-            )
         if self.study.target not in domains:
             raise ValueError(f"study.target must be one of the domains {sorted(domains)}, got {self.study.target!r}")
         if unknown := sorted(repeated_domains(self.budget) - domains):
@@ -338,8 +328,8 @@ class RunSpec(Part):
         anatomy = self.anatomy
         if anatomy.family not in TRAINS[objective.kind]:
             raise ValueError(
-                f"objective {objective.kind!r} does not train a model of kind {anatomy.family!r},"
-                f" but one of {list(TRAINS[objective.kind])}"
+                f"objective={objective.kind} does not train model.kind={anatomy.family}, but one of"
+                f" {list(TRAINS[objective.kind])}"
             )
         if batch.sequence_length > anatomy.max_length:
             raise ValueError(
@@ -360,6 +350,22 @@ class RunSpec(Part):
                     "objective 'mlm_nsp' exchanges halves within pairs of sequences: batch.num_sequences / ranks, and"
                     f" placement.micro_batch, must be even, got {self.micro_batch}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _decays(self) -> RunSpec:
+        schedule, num_steps = self.schedule, self.num_steps
+        if schedule.warmup_tokens >= num_steps * self.batch.num_tokens:
+            raise ValueError(
+                f"schedule.warmup_tokens must leave a part of the {num_steps * self.batch.num_tokens} tokens for the"
+                f" decay, got {schedule.warmup_tokens}"
+            )
+        is_long = num_steps >= 20  # a handful of steps decays in the one that it has
+        if is_long and isinstance(schedule, WarmupStableDecay) and round(schedule.decay_frac * num_steps) < 2:
+            raise ValueError(
+                f"schedule.decay_frac must hold at least 2 of the {num_steps} steps, or the learning rate does not"
+                f" decay, got {schedule.decay_frac:g}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -363,7 +363,7 @@ def test_an_own_sweep_is_found_in_the_working_folder(monkeypatch: pytest.MonkeyP
         "hydra:\n"
         "  mode: MULTIRUN\n"
         "  sweeper:\n"
-        "    params: {mixture.weights: '{a:1.0},{a:0.5,b:0.5}', budget.num_tokens: '10_000,20_000'}\n",
+        "    params: {mixture.weights: '{a:1.0},{a:0.5,b:0.5}', budget.num_tokens: '50_000,100_000'}\n",
         encoding="utf-8",
     )
     points = compose(monkeypatch, "+sweeps=mine")

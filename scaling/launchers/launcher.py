@@ -43,6 +43,10 @@ class Launcher(Part):
 class Elsewhere(Launcher):
     """Hands tasks to something that finds machines for them."""
 
+    def threads(self, num_tasks: int) -> int | None:
+        """CPU threads for each rank of so many tasks; None: as many as a task finds cores."""
+        return None
+
     @abstractmethod
     def start(self, tasks: Sequence[Task], folder: Path, report: Callable[[str], None]) -> Over:
         """Start tasks. folder: for what the launcher leaves. report: prints a line."""

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from joblib import cpu_count
 from pydantic import Field
 
 from scaling.devices import check_devices
@@ -58,6 +59,9 @@ class Slurm(Elsewhere):
         check_devices(specs)
         if (num_nodes := max((spec.placement.nodes for spec in specs), default=1)) > 1:
             raise ValueError(f"launch.cluster=local is one machine: wanted placement.nodes=1, got {num_nodes}")
+
+    def threads(self, num_tasks: int) -> int | None:
+        return max(1, cpu_count() // num_tasks) if self.cluster == "local" else None
 
     def start(self, tasks: Sequence[Task], folder: Path, report: Callable[[str], None]) -> Over:
         """A job that an earlier call has submitted, and that is not over, is watched and not submitted again."""

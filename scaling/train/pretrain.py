@@ -165,6 +165,8 @@ def _export(spec: RunSpec, run_dir: Path, state: TrainState, tokenizer: Path) ->
         for folder in (final, beside):
             shutil.rmtree(folder, ignore_errors=True)
         _module(spec, state).model.save_pretrained(beside)
+        for weights in beside.glob("*.safetensors"):  # which safetensors makes readable for its owner alone
+            weights.chmod((beside / "config.json").stat().st_mode)
         export_tokenizer(spec, tokenizer, beside)
         beside.rename(final)
 
