@@ -47,7 +47,7 @@ OWNERS = {
     "lingua": r"scaling\.data\.(filters\.language|languages)",
     "submitit": r"scaling\.launchers\.slurm",
     "ray": r"scaling\.launchers\.ray",
-    "joblib": r"scaling\.launchers\.here|scaling\.launch",
+    "joblib": r"scaling\.(launch|launchers\..*)",
     "psutil": r"scaling\.nodes",
     "rensa": r"scaling\.data\.near_duplicates",
 }
