@@ -102,7 +102,8 @@ def test_one_that_waits_for_a_run_takes_over_when_the_other_is_killed(
     first.kill()
     second.join(60)
     assert read_status(tmp_path / "run").state == "complete"
-    assert len(wandb_files(tmp_path / "run")) == 2
+    looks = (row for row in wandb_files(tmp_path / "run")[-1].history if "train/loss" in row)
+    assert next(looks)["tokens"] == 60 * 128  # it went on from step 40
 
 
 def test_a_full_disk_ends_a_run_with_a_one_line_error_and_its_checkpoint_stays_good(

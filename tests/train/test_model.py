@@ -115,7 +115,7 @@ def test_activations_keep_their_size_whatever_the_width(spec: SpecMaker, kind: s
 def test_a_family_that_an_objective_does_not_train_is_refused(
     spec: SpecMaker, objective: str, kind: str, trained: str
 ) -> None:
-    with pytest.raises(ValidationError, match=re.escape(f"of kind '{kind}', but one of {trained}")):
+    with pytest.raises(ValidationError, match=re.escape(f"model.kind={kind}, but one of {trained}")):
         spec({"objective.kind": objective, "model.kind": kind})
 
 
