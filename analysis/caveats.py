@@ -79,7 +79,8 @@ def _run_caveats(study: Study) -> list[str]:
             f"{total} steps of {len(short)} runs were left out, whose loss or gradient was no number; their tokens "
             f"count as trained on: {_some_of(short)}."
         )
-    if high := [run.name for run in complete if (run.final_lr_frac or 0) > LOW_LR_FRAC]:
+    linear = [run for run in complete if run.spec["schedule"]["kind"] == "wsd"]  # a cosine says itself where it ends
+    if high := [run.name for run in linear if (run.final_lr_frac or 0) > LOW_LR_FRAC]:
         said.append(
             f"{len(high)} of {len(complete)} runs end above {LOW_LR_FRAC:.0%} of their peak learning rate: their decay "
             f"is short, so their losses are higher than they need be: {_some_of(high, 3)}."

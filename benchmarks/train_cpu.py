@@ -3,7 +3,7 @@
     python -m benchmarks.train_cpu [--rounds 3] [--seconds 5]
 
 One run on all cores, and, as the demo does it, two runs at once on one core each; the Trainer in the same way. Ours
-is a whole run with real data, logging and three evaluations of 5,000 tokens; the Trainer's tokens are random and in
+is a whole run with real data, logging and four evaluations of 5,000 tokens; the Trainer's tokens are random and in
 memory, and it evaluates nothing. Where there is a C++ compiler, ours is measured compiled, too. The rounds alternate,
 and the median of each side counts. Every measurement has a process of its own; the Trainer's is a fresh one, without
 what our launcher sets for its own. Prints one line of JSON per comparison.

@@ -49,9 +49,8 @@ def check_devices(specs: Iterable[RunSpec]) -> None:
                 f"placement.ranks / placement.nodes must be at most {len(found)}, the GPUs of this machine,"
                 f" got {placement.ranks} / {placement.nodes}"
             )
-        quantized = sorted(name for name in zero.plus_plus if "quantized" in name)
-        if quantized and not found:
-            raise ValueError(f"zero.{quantized[0]}=True needs a GPU, got none on this machine: wanted False")
+        if zero.quantized and not found:
+            raise ValueError(f"zero.{zero.quantized[0]}=True needs a GPU, got none on this machine: wanted False")
         for name, offload in (("offload_optimizer", zero.offload_optimizer), ("offload_param", zero.offload_param)):
             if offload.device == "nvme" and not _is_writable(Path(offload.nvme_path or "")):
                 raise ValueError(f"zero.{name}.nvme_path: wanted a folder to write to, got {offload.nvme_path!r}")

@@ -266,6 +266,15 @@ def test_a_run_that_went_on_under_another_placement_is_a_caveat(tmp_path: Path) 
     assert any("1 of 7 runs were interrupted and went on under another placement" in c for c in found.caveats)
 
 
+def test_steps_left_out_and_a_decay_that_is_too_short_are_caveats(tmp_path: Path) -> None:
+    write_study(tmp_path, [spec(size, 0) for size in SIZES])
+    assert not [c for c in answer(build_study(read_runs([str(tmp_path)]))).caveats if "left out" in c or "short" in c]
+    complete(tmp_path, spec(3_000_000, 0), **{"steps_left_out": 3, "schedule/final_lr_frac": 0.5})
+    said = " ".join(answer(build_study(read_runs([str(tmp_path)]))).caveats)
+    assert "3 steps of 1 runs were left out" in said
+    assert "1 of 7 runs end above 10% of their peak learning rate" in said
+
+
 def test_runs_on_data_that_changed_are_labelled_and_said(tmp_path: Path) -> None:
     usual = spec(1000, 0)["content"]
     trees = [spec(size, 0) for size in SIZES]

@@ -23,7 +23,8 @@ from scaling.train.pretrain import check
 from scaling.train.recorder import DivergedError
 
 FAMILIES = [("llama", "clm"), ("gpt2", "clm"), ("bert", "mlm"), ("modernbert", "mlm")]
-RATE = 1e-2
+RATE = 7e-3
+"""Not that of the spec, with which an engine begins."""
 
 
 def made(spec: RunSpec, num_steps: int, seed: int = 0) -> Iterator[Batch]:
