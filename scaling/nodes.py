@@ -39,7 +39,7 @@ SECONDS_WITHOUT_PULSE = 30.0
 SECONDS_TO_START = 300
 SECONDS_TO_TELL = 3.0
 """How long after the first sign of a loss its cause may come: ranks that lose another fail, too, and may be faster."""
-TOLD = ("GLOO_", "HF_HOME", "HF_HUB_", "NCCL_", "OMP_", "PYTORCH_", "SCALING_", "TORCH", "TRITON_")
+TOLD = ("GLOO_", "GOMP_", "HF_HOME", "HF_HUB_", "NCCL_", "OMP_", "PYTORCH_", "SCALING_", "TORCH", "TRITON_")
 """How the environment variables begin that agents are told of, besides those that find programs and modules."""
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=2")
 PATHS = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
