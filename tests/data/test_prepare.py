@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import shutil
@@ -11,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -196,16 +196,14 @@ def everything(make_spec: SpecMaker, two_domains: dict[str, Source]) -> RunSpec:
 
 
 def test_two_processes_and_killed_ones_leave_what_an_unbroken_build_leaves(
-    tmp_path: Path, make_spec: SpecMaker, two_of_prose: dict[str, Source]
+    tmp_path: Path, make_spec: SpecMaker, two_of_prose: dict[str, Source], server: ForkServerContext
 ) -> None:
     spec = everything(make_spec, two_of_prose)
     (tmp_path / "spec.json").write_text(spec.model_dump_json())
     prepare(spec, tmp_path / "unbroken", lambda line: None)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["scaling.data.prepare", "datasets", "tokenizers", "rensa"])
 
-    def builder() -> multiprocessing.process.BaseProcess:
-        process = context.Process(target=prepare_in_process, args=(tmp_path / "spec.json", tmp_path / "other"))
+    def builder() -> ForkServerProcess:
+        process = server.Process(target=prepare_in_process, args=(tmp_path / "spec.json", tmp_path / "other"))
         process.start()
         return process
 
