@@ -10,7 +10,8 @@ from analysis.caveats import find_caveats
 from analysis.contrast import Contrast, Decision, compare, contrasts
 from analysis.curves import Curve, measured_curve
 from analysis.dose import DoseResponse, dose_response
-from analysis.fit import Estimate, Fit, HeldOut, fit_power_law
+from analysis.fit import Fit, HeldOut, fit_power_law
+from analysis.fitting.result import Estimate
 from analysis.labels import count_text
 from analysis.lr_check import LrCheck, lr_check
 from analysis.noise import noise_of

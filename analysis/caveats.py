@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.contrast import Contrast, Decision
-from analysis.fit import EPOCHS_TOLERANCE, MAX_EPOCHS, Fit, HeldOut, Status
+from analysis.fit import EPOCHS_TOLERANCE, MAX_EPOCHS, Fit, HeldOut
+from analysis.fitting.result import Status
 from analysis.labels import count_text
 from analysis.points import Study
 from analysis.recipes import changed_domains

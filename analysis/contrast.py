@@ -24,7 +24,8 @@ from functools import lru_cache
 import numpy as np
 
 from analysis.curves import Curve, band, measured_curve
-from analysis.fit import CONFIDENCE, EPOCHS_TOLERANCE, MAX_EPOCHS, Estimate, Fit, Status, fit_power_law
+from analysis.fit import CONFIDENCE, EPOCHS_TOLERANCE, MAX_EPOCHS, Fit, fit_power_law
+from analysis.fitting.result import Estimate, Status
 from analysis.labels import count_text
 from analysis.multiplier import Trace, growth, multiplier, multiplier_at, smallest_shared, trace_multiplier
 from analysis.noise import SeedNoise, pool_of, pooled_noise

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from analysis.fit import CONFIDENCE, Fit
-from analysis.laws import Array
+from analysis.laws.law import Array
 from analysis.noise import SeedNoise
 from analysis.points import Point
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from analysis.axes import plain_log_axis, wrapped
 from analysis.dose import Dose, DoseResponse
 from analysis.figures import FAINT, INK, MARKERS, PALETTE, STYLE
-from analysis.fit import Estimate
+from analysis.fitting.result import Estimate
 from analysis.labels import count_text
 from analysis.lr_check import Line, LrCheck, rate_text
 from analysis.points import Study

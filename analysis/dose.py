@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from analysis.contrast import Contrast, compare, loss_gap
 from analysis.dose_axis import Axis, find_axis
-from analysis.fit import Estimate
+from analysis.fitting.result import Estimate
 from analysis.labels import count_text, share_text
 from analysis.noise import noise_of
 from analysis.points import Study

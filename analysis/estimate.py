@@ -15,7 +15,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import optimize
 
-from analysis.laws import Array, PowerLaw
+from analysis.laws.law import Array
+from analysis.laws.power import PowerLaw
 from analysis.profile import BETA_BOUNDS
 
 MIN_DELTA = 1e-3

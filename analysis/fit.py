@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 
 import numpy as np
 from scipy import stats
 
 from analysis.estimate import MIN_DELTA, estimate
-from analysis.laws import Array, PowerLaw
+from analysis.fitting.result import Estimate, Status
+from analysis.laws.law import Array
+from analysis.laws.power import PowerLaw
 from analysis.noise import SeedNoise
 from analysis.points import Point
 from analysis.profile import BETA_BOUNDS, Quantity, profile_deviance
@@ -32,37 +33,6 @@ EPOCHS_TOLERANCE = 0.01
 """Whole sequences do not divide U evenly: four epochs may come out as 4.0000001."""
 MIN_SIZES = 4
 """Three parameters pass through three sizes exactly: the fourth is the first that can disagree."""
-
-
-class Status(Enum):
-    """How a fit went, in a sentence."""
-
-    OK = "The fit converged."
-    AT_BOUND = (
-        "E is at its bound 0: within these sizes no floor of the loss shows, the curve is a pure power law. "
-        "That is fine within and near the measured sizes; far beyond them it is too optimistic."
-    )
-    NOT_IDENTIFIED = (
-        "The points do not tell E and beta apart: many pairs fit as well. The curve within the "
-        "measured sizes can "
-        "be used, its parameters cannot; larger sizes would settle them."
-    )
-    REPEATS = (
-        "Tokens repeat more than 4 times: the law counts every token as new and does not hold. "
-        "Read the measured "
-        "losses, not this curve."
-    )
-    NOT_CONVERGED = "The optimiser did not converge; do not use this fit. Look at the points for an outlier."
-    TOO_FEW_POINTS = "Too few sizes for three parameters: the fit needs at least 4. Add sizes, or hold out fewer."
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its interval (95 % unless said). inf or nan ends: the data set no limit."""
-
-    value: float
-    lo: float
-    hi: float
 
 
 @dataclass(frozen=True)

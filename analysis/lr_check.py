@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.contrast import Decision, loss_gap
-from analysis.fit import Estimate
+from analysis.fitting.result import Estimate
 from analysis.labels import count_text
 from analysis.noise import noise_of
 from analysis.points import Study

@@ -20,8 +20,9 @@ import numpy as np
 from scipy.optimize import brentq
 
 from analysis.curves import Band, Curve
-from analysis.fit import Estimate, Fit
-from analysis.laws import Array
+from analysis.fit import Fit
+from analysis.fitting.result import Estimate
+from analysis.laws.law import Array
 
 MIN_SLOPE = 1e-6
 """A log loss that falls by less than this per unit of log D stands still: no D can be read off there."""

@@ -30,7 +30,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import stats
 
-from analysis.laws import Array
+from analysis.laws.law import Array
 from analysis.points import Point, Study
 from analysis.recipes import Recipe
 

@@ -13,7 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.laws import Array, PowerLaw
+from analysis.laws.law import Array
+from analysis.laws.power import PowerLaw
 
 BETA_BOUNDS = (0.005, 6.0)
 Quantity = Literal["E", "B", "beta", "loss"]

@@ -11,7 +11,8 @@ from functools import lru_cache
 from scipy import stats
 
 from analysis.contrast import loss_gap, mean_loss, noise_of_differences, why_not_comparable, why_unmatched
-from analysis.fit import CONFIDENCE, Estimate
+from analysis.fit import CONFIDENCE
+from analysis.fitting.result import Estimate
 from analysis.labels import count_text
 from analysis.noise import MIN_DEGREES, noise_of, pool_of
 from analysis.points import Study

@@ -8,8 +8,9 @@ from typing import Any
 from analysis.answer import Answer
 from analysis.contrast import Contrast
 from analysis.dose import DoseResponse
-from analysis.fit import Estimate, Fit
-from analysis.laws import PowerLaw
+from analysis.fit import Fit
+from analysis.fitting.result import Estimate
+from analysis.laws.power import PowerLaw
 from analysis.lr_check import LrCheck
 from analysis.points import Study
 from analysis.ranking import Ranking

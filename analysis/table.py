@@ -7,7 +7,7 @@ import io
 import math
 from dataclasses import dataclass
 
-from analysis.fit import Estimate
+from analysis.fitting.result import Estimate
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from statistics import median
 
 from analysis.contrast import Contrast
 from analysis.dose import DoseResponse
-from analysis.fit import Estimate, Fit
+from analysis.fit import Fit
+from analysis.fitting.result import Estimate
 from analysis.labels import count_text
-from analysis.laws import PowerLaw
+from analysis.laws.power import PowerLaw
 from analysis.points import Study
 from analysis.ranking import Ranking
 from analysis.records import Run

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from wandb.proto import wandb_internal_pb2 as pb
 
-from analysis.laws import PowerLaw
+from analysis.laws.power import PowerLaw
 
 SIZES = tuple(62_500 * 2**i for i in range(6))
 EVAL_TOKENS = 20_000

@@ -12,8 +12,9 @@ from planted import POOR, RICH, SIZES, demo_trees, mixture_law, spec, write_stud
 
 from analysis.answer import Answer, answer
 from analysis.contrast import Contrast, Decision, contrasts
-from analysis.fit import Status, fit_power_law
-from analysis.laws import PowerLaw
+from analysis.fit import fit_power_law
+from analysis.fitting.result import Status
+from analysis.laws.power import PowerLaw
 from analysis.noise import noise_of
 from analysis.points import Study, build_study
 from analysis.records import read_runs

@@ -13,7 +13,7 @@ from test_labels import gopher, ocr, quality, study
 
 from analysis.__main__ import main
 from analysis.dose import DoseResponse, dose_response
-from analysis.laws import PowerLaw
+from analysis.laws.power import PowerLaw
 
 SIZES = (250_000, 350_000, 500_000, 700_000, 1_000_000)
 DOSES = (0.0, 0.25, 0.5, 1.0)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from analysis.estimate import estimate
-from analysis.fit import Fit, Status, fit_power_law
-from analysis.laws import PowerLaw
+from analysis.fit import Fit, fit_power_law
+from analysis.fitting.result import Status
+from analysis.laws.power import PowerLaw
 from analysis.noise import SeedNoise, seed_noise
 from analysis.points import Point
 from analysis.profile import profile_deviance

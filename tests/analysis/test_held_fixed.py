@@ -12,7 +12,8 @@ from planted import POOR, RICH, SIZES, demo_trees, spec, write_study
 
 from analysis.__main__ import main
 from analysis.answer import answer
-from analysis.fit import Status, fit_power_law
+from analysis.fit import fit_power_law
+from analysis.fitting.result import Status
 from analysis.held_fixed import held_fixed_table
 from analysis.points import build_study
 from analysis.records import read_runs

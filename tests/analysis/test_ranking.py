@@ -16,7 +16,7 @@ from analysis.__main__ import main
 from analysis.answer import answer
 from analysis.contrast import Decision
 from analysis.figures import GREY, colours, headline_figure
-from analysis.laws import PowerLaw
+from analysis.laws.power import PowerLaw
 from analysis.noise import noise_of
 from analysis.points import Study, build_study
 from analysis.ranking import highlighted, rank

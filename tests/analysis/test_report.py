@@ -22,7 +22,7 @@ from analysis.__main__ import main
 from analysis.answer import answer
 from analysis.contrast import Decision
 from analysis.figures import headline_figure, residual_figure
-from analysis.laws import PowerLaw
+from analysis.laws.power import PowerLaw
 from analysis.points import build_study
 from analysis.records import read_runs
 from analysis.table import Table, csv_bytes

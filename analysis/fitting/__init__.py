@@ -1,0 +1,1 @@
+"""Estimation: objectives, the global minimum, intervals, statuses."""

@@ -1,0 +1,37 @@
+"""What every fit says of itself: how it went, and values with intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Status(Enum):
+    """How a fit went, in a sentence."""
+
+    OK = "The fit converged."
+    AT_BOUND = (
+        "E is at its bound 0: within these sizes no floor of the loss shows, the curve is a pure power law. "
+        "That is fine within and near the measured sizes; far beyond them it is too optimistic."
+    )
+    NOT_IDENTIFIED = (
+        "The points do not tell E and beta apart: many pairs fit as well. The curve within the "
+        "measured sizes can "
+        "be used, its parameters cannot; larger sizes would settle them."
+    )
+    REPEATS = (
+        "Tokens repeat more than 4 times: the law counts every token as new and does not hold. "
+        "Read the measured "
+        "losses, not this curve."
+    )
+    NOT_CONVERGED = "The optimiser did not converge; do not use this fit. Look at the points for an outlier."
+    TOO_FEW_POINTS = "Too few sizes for three parameters: the fit needs at least 4. Add sizes, or hold out fewer."
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its interval (95 % unless said). inf or nan ends: the data set no limit."""
+
+    value: float
+    lo: float
+    hi: float

@@ -1,0 +1,95 @@
+"""What a scaling law is: a form whose parameters a fit estimates."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from analysis.run_table import RunTable
+
+Array = NDArray[np.float64]
+Columns = Mapping[str, Array]
+"""What a law reads, by its letter in the papers: N parameters, D tokens trained on, U unique ones among them, C FLOPs,
+shape (n,); w the weights of the domains, shape (n, m); others as the law says."""
+
+
+@dataclass(frozen=True)
+class Param:
+    """A parameter: its name in the paper, its unit, and the bounds that it is sought within.
+
+    is_log: positive, and unknown by orders of magnitude: it is fitted and profiled as its logarithm.
+    """
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    is_log: bool = False
+
+
+class Law(ABC):
+    """A form. Its instance knows what a table is made of (its domains, its recipes); its parameters are a vector.
+
+    theta: (..., p), in the units and the order of `params`; at: the columns of n rows. Leading axes of theta
+    broadcast: many parameter vectors are evaluated at once.
+    """
+
+    name: ClassVar[str]
+    equation: ClassVar[str]
+    columns: ClassVar[tuple[str, ...]]
+    """What it reads of a table."""
+    response: ClassVar[str] = "loss"
+    """What it predicts."""
+
+    @classmethod
+    @abstractmethod
+    def of(cls, table: RunTable) -> Law:
+        """The form for a table."""
+
+    @property
+    @abstractmethod
+    def params(self) -> tuple[Param, ...]:
+        """The parameters, in the order of theta."""
+
+    @abstractmethod
+    def loss(self, theta: Array, at: Columns) -> Array:
+        """What the law predicts, (..., n)."""
+
+    @abstractmethod
+    def gradient(self, theta: Array, at: Columns) -> Array:
+        """Its exact derivatives with respect to theta, (..., n, p)."""
+
+    @abstractmethod
+    def starts(self, at: Columns, y: Array) -> Array:
+        """Parameter vectors (s, p), one of which lies in the basin of the global minimum for measurements y (n,)."""
+
+
+def law_names() -> tuple[str, ...]:
+    """The names of all laws, sorted."""
+    return tuple(sorted(_laws()))
+
+
+def law_named(name: str) -> type[Law]:
+    """The law of a name. Raises ValueError that lists the names."""
+    if name not in _laws():
+        raise ValueError(f"law must be one of {', '.join(law_names())}, got {name!r}")
+    return _laws()[name]
+
+
+def _laws() -> dict[str, type[Law]]:
+    """Every final subclass of Law in this package."""
+    package = importlib.import_module("analysis.laws")
+    found: dict[str, type[Law]] = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        for value in vars(importlib.import_module(f"analysis.laws.{module.name}")).values():
+            if isinstance(value, type) and issubclass(value, Law) and "name" in vars(value):
+                found[value.name] = value
+    return found
