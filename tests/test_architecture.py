@@ -40,7 +40,7 @@ OWNERS = {
     "hydra": r"scaling\.(__main__|config)",
     "omegaconf": r"scaling\.(__main__|config)",
     "deepspeed": r"scaling\.train\.zero",
-    "wandb": r"scaling\.tracking|analysis\.(logs|records|wandb_file)",
+    "wandb": r"scaling\.tracking|analysis\.(logs|records|wandb_file|publish)",
     "torch": r"scaling\.(train|evaluate)\..*|scaling\.(launch|ranks)|scaling\.data\.scorers\.transformer",
     "transformers": r"scaling\.train\..*|scaling\.data\.scorers\.transformer",
     "sklearn": r"scaling\.data\.scorers\.classifier",
@@ -50,6 +50,9 @@ OWNERS = {
     "joblib": r"scaling\.(launch|launchers\..*)",
     "psutil": r"scaling\.nodes",
     "rensa": r"scaling\.data\.near_duplicates",
+    "numba": r"analysis\.fitting\.kernel",
+    "lightgbm": r"analysis\.mixture.*",
+    "wandb_workspaces": r"analysis\.publish",
 }
 """Who may import a library, besides nobody."""
 
@@ -114,7 +117,7 @@ def test_no_room_is_called_utils() -> None:
 
 @pytest.mark.parametrize("module", ["scaling.__main__", "scaling.status", "analysis.__main__"])
 def test_what_only_plans_or_reads_loads_no_torch(module: str) -> None:
-    heavy = ("torch", "transformers", "deepspeed", "wandb", "datasets")
+    heavy = ("torch", "transformers", "deepspeed", "wandb", "datasets", "numba")
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert printed.stdout.strip() == "[]"
