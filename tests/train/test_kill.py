@@ -76,7 +76,7 @@ def test_a_run_that_is_killed_there_and_then_leaves_the_record_of_an_unbroken_on
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kind", ["clm", "mlm"])
+@pytest.mark.parametrize("kind", ["clm", "mlm", "mlm_nsp"])
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_a_run_that_is_killed_at_random_again_and_again_leaves_the_record_of_an_unbroken_one(
