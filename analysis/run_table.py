@@ -42,3 +42,9 @@ class RunTable:
     def by_recipe(self) -> Mapping[str, RunTable]:
         """A table per recipe, by name."""
         return {str(name): self.where(self.recipe == name) for name in np.unique(self.recipe)}
+
+    def with_recipe_numbers(self) -> RunTable:
+        """The same with a column `recipe`, (n,): the place of each row's recipe among the names, in order."""
+        return replace(
+            self, columns={**self.columns, "recipe": np.unique(self.recipe, return_inverse=True)[1].astype(float)}
+        )

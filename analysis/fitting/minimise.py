@@ -1,15 +1,33 @@
-"""The global minimum of an objective over the parameters of a law."""
+"""The global minimum of an objective over the parameters of a law.
+
+Every start of the law is descended by damped Newton with Huber's delta continued from the size of the residuals down
+to what the objective says: wide, the objective is close to least squares and has few minima; least absolute
+deviations are the limit of a tiny delta. Posynomials take a compiled kernel, other laws one in NumPy with the same
+steps.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fitting.objective import Objective
-from analysis.laws.law import Array, Columns, Law
+from analysis.fitting import least_absolute
+from analysis.fitting.neighbours import improve
+from analysis.fitting.newton import Surface, descend, value_at
+from analysis.fitting.objective import AbsoluteDeviation, Huber, Objective
+from analysis.laws import posynomial_starts
+from analysis.laws.law import Array, Columns, Law, Param
+from analysis.laws.posynomial import Posynomial
+
+WIDEST, NARROWEST = 1e150, 1e-12
+"""Deltas that stand for least squares and, relative to the response, for least absolute deviations."""
+NUM_PILOT, NUM_TRIED = 64, 5
+"""Resamples that show whether one start is enough for a table, and starts for each where it is not."""
+MAX_STARTS = 24
+"""More starts than these are first compared where they are: a descent costs as much as hundreds of values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +49,22 @@ def minimise(
     weights: Array | None = None,
     fixed: Mapping[str, float] | None = None,
 ) -> Minimum:
-    """The global minimum of sum_i weights_i objective(residual_i); fixed: parameters that stay at a value."""
-    raise NotImplementedError
+    """The global minimum of sum_i weights_i objective(residual_i); fixed: parameters that stay at a value.
+
+    Raises ValueError for a fixed parameter that the law has not. theta is nan where no start has a value.
+    """
+    fixed = fixed or {}
+    surface = _surface(law, at, y, objective, fixed)
+    counts = (np.ones(len(y)) if weights is None else np.asarray(weights, float))[None, :]
+    starts = _inside(surface, _starts(law, at, y, fixed))
+    theta, values, converged = _lowest(surface, starts, counts, objective)
+    best, value, is_found = theta[0], float(values[0]), bool(converged[0])
+    if isinstance(objective, AbsoluteDeviation) and len(surface.free) and np.isfinite(value):
+        phi, value, is_found = least_absolute.finish(surface, surface.coordinates(best), counts[0])
+        best = surface.theta(phi)
+    names = [law.params[i].name for i in surface.free]
+    at_bound = tuple(name for name, here in zip(names, _is_at_bound(surface, best), strict=True) if here)
+    return Minimum(best, value, is_found, at_bound)
 
 
 def minimise_resamples(
@@ -47,6 +79,142 @@ def minimise_resamples(
 ) -> tuple[Array, Array]:
     """The minimum for each of b weightings of the rows, counts (b, n): thetas (b, p) and values (b,).
 
-    start: (p,), the minimum for equal weights.
+    start: (p,), the minimum for equal weights. Each weighting is descended from there; those that end at a bound or
+    do not converge, and some of the others, from the law's best starts too. If one of these others is lower, all are.
     """
-    raise NotImplementedError
+    fixed = fixed or {}
+    surface = _surface(law, at, y, objective, fixed)
+    counts = np.asarray(counts, float)
+    starts = _inside(surface, np.concatenate([start[None, :], _starts(law, at, y, fixed)]))
+    theta, values, converged = _lowest(surface, starts[:1], counts, objective)
+    pilot = np.unique(np.linspace(0, len(counts) - 1, NUM_PILOT).round().astype(int))
+    again = ~converged | _is_at_bound(surface, theta).any(axis=1)
+    again[pilot] = True
+    # least absolute deviations have many minima that differ by nothing to speak of
+    much = 1e-4 if isinstance(objective, AbsoluteDeviation) else 1e-9
+    for _ in range(2):
+        chosen = np.flatnonzero(again)
+        others = _lowest(surface, starts, counts[chosen], objective, NUM_TRIED)
+        is_lower = others[1] < values[chosen]
+        is_much_lower = others[1] < values[chosen] * (1 - much) - 1e-25
+        theta[chosen[is_lower]], values[chosen[is_lower]] = others[0][is_lower], others[1][is_lower]
+        if again.all() or not is_much_lower[np.isin(chosen, pilot)].any():
+            break
+        again = ~again  # one start is not enough for this table
+    return theta, values
+
+
+def _starts(law: Law, at: Columns, y: Array, fixed: Mapping[str, float]) -> Array:
+    if not isinstance(law, Posynomial):
+        return law.starts(at, y)
+    given = (replace(p, low=fixed[p.name], high=fixed[p.name]) if p.name in fixed else p for p in law.params)
+    return posynomial_starts.starts(tuple(given), law.terms(at), y)
+
+
+def _lowest(
+    surface: Surface, starts: Array, counts: Array, objective: Objective, num_tried: int = MAX_STARTS
+) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """The lowest minimum from s starts (s, p) for b weightings (b, n): thetas, values, whether each converged.
+
+    num_tried: from how many starts to descend for each weighting.
+    """
+    delta = _delta(objective, surface.goal)
+    if not len(surface.free):
+        phi, converged = np.zeros((len(counts), 0)), np.ones(len(counts), bool)
+        reached = value_at(surface, phi, counts, np.full(len(counts), delta))
+    elif isinstance(surface.law, Posynomial):
+        from analysis.fitting import kernel  # here: compiled code takes half a second to load
+
+        problem = _problem(kernel, surface)
+        phi, reached, converged = kernel.descend_resamples(problem, starts, counts, delta, num_tried)
+    else:
+        if len(starts) > num_tried:
+            equal, wide = np.ones((len(starts), len(surface.goal))), np.full(len(starts), max(delta, 1e-2))
+            order = np.argsort(value_at(surface, starts[1:], equal[1:], wide[1:]), kind="stable")
+            starts = starts[np.concatenate([[0], 1 + order[: num_tried - 1]])]
+        all_starts, all_counts = np.tile(starts, (len(counts), 1)), np.repeat(counts, len(starts), axis=0)
+        found, reached, done = descend(surface, all_starts, all_counts, delta)
+        best = reached.reshape(len(counts), -1).argmin(axis=1) + len(starts) * np.arange(len(counts))
+        phi, reached, converged = found[best], reached[best], done[best]
+        if len(counts) == 1 and np.isfinite(reached[0]) and _is_sharp(surface, phi[0], delta):
+            phi[0], reached[0] = improve(surface, phi[0], float(reached[0]), counts, delta)
+    if isinstance(objective, AbsoluteDeviation):
+        residual = np.abs(surface.residual(surface.loss(phi)))
+        reached = np.where(np.isfinite(reached), (counts * residual).sum(axis=1), np.inf)
+    return np.where(np.isfinite(reached)[:, None], surface.theta(phi), np.nan), reached, converged
+
+
+def _is_sharp(surface: Surface, phi: Array, delta: float) -> bool:
+    """Whether delta is so small that the objective is nearly least absolute deviations."""
+    return delta < float(np.median(np.abs(surface.residual(surface.loss(phi)))))
+
+
+def _surface(law: Law, at: Columns, y: Array, objective: Objective, fixed: Mapping[str, float]) -> Surface:
+    names = [param.name for param in law.params]
+    for name in fixed:
+        if name not in names:
+            raise ValueError(f"fixed: {law.name} has no parameter {name!r}; it has {', '.join(names)}")
+    base = np.array([_coordinate(param, fixed.get(param.name, param.low)) for param in law.params])
+    free = np.array([i for i, name in enumerate(names) if name not in fixed], int)
+    low = np.array([_coordinate(param, param.low) for param in law.params])
+    high = np.array([_coordinate(param, param.high) for param in law.params])
+    is_raw = objective.scale == "raw"
+    return Surface(law, at, y if is_raw else np.log(y), is_raw, base, free, low[free], high[free])
+
+
+def _coordinate(param: Param, value: float) -> float:
+    if param.is_log and not value > 0:
+        raise ValueError(f"{param.name} must be above 0, got {value}")
+    return float(np.log(value)) if param.is_log else float(value)
+
+
+def _inside(surface: Surface, theta: Array) -> Array:
+    """Free coordinates (s, p) of parameter vectors (s, all), within the bounds; those without a value left out."""
+    phi = surface.coordinates(theta)
+    phi = np.ascontiguousarray(phi[~np.isnan(phi).any(axis=1)])
+    if not len(phi):
+        raise ValueError(f"{surface.law.name}: no start is a number")
+    return np.clip(phi, surface.low, surface.high)
+
+
+def _delta(objective: Objective, goal: Array) -> float:
+    if isinstance(objective, Huber):
+        return objective.delta
+    if isinstance(objective, AbsoluteDeviation):
+        return NARROWEST * max(1.0, float(np.abs(goal).mean()))
+    return WIDEST
+
+
+def _problem(kernel, surface: Surface):  # type: ignore[no-untyped-def]
+    """The kernel's view of a posynomial."""
+    assert isinstance(surface.law, Posynomial)
+    terms = surface.law.terms(surface.at)
+    position = {int(j): i for i, j in enumerate(surface.free)}
+    offset, design, coordinate, first = np.zeros((len(terms), len(surface.goal))), [], [], [0]
+    for k, term in enumerate(terms):
+        for column, j in zip(term.design.T, term.params, strict=True):
+            if j in position:
+                design.append(column)
+                coordinate.append(position[j])
+            else:
+                offset[k] += column * surface.base[j]
+        first.append(len(coordinate))
+    return kernel.Problem(
+        0 in position,
+        float(surface.base[0]),
+        offset,
+        np.ascontiguousarray(np.array(design, float).reshape(-1, len(surface.goal))),
+        np.array(first, np.int64),
+        np.array(coordinate, np.int64),
+        np.ascontiguousarray(surface.goal, float),
+        surface.is_raw,
+        surface.low,
+        surface.high,
+    )
+
+
+def _is_at_bound(surface: Surface, theta: Array) -> NDArray[np.bool_]:
+    """Which free parameters stopped at a bound, (..., p): within rounding of it, in the coordinate that is fitted."""
+    phi = surface.coordinates(theta)
+    near = 1e-9 * np.maximum(1.0, np.abs(phi))
+    return (phi <= surface.low + near) | (phi >= surface.high - near)

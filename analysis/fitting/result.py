@@ -15,17 +15,21 @@ class Status(Enum):
         "That is fine within and near the measured sizes; far beyond them it is too optimistic."
     )
     NOT_IDENTIFIED = (
-        "The points do not tell E and beta apart: many pairs fit as well. The curve within the "
-        "measured sizes can "
-        "be used, its parameters cannot; larger sizes would settle them."
+        "The points do not settle the parameters: many sets of them fit as well. The curve within the measured sizes "
+        "can be used, its parameters cannot; larger sizes would settle them."
     )
     REPEATS = (
-        "Tokens repeat more than 4 times: the law counts every token as new and does not hold. "
-        "Read the measured "
+        "Tokens repeat more than 4 times: the law counts every token as new and does not hold. Read the measured "
         "losses, not this curve."
     )
-    NOT_CONVERGED = "The optimiser did not converge; do not use this fit. Look at the points for an outlier."
-    TOO_FEW_POINTS = "Too few sizes for three parameters: the fit needs at least 4. Add sizes, or hold out fewer."
+    NOT_CONVERGED = (
+        "The optimiser did not converge, or ended where the law says nothing; do not use this fit. Look at the points "
+        "for an outlier, and whether the loss falls at all."
+    )
+    TOO_FEW_POINTS = (
+        "Too few different sizes: a fit needs at least one more than the law has parameters. Add sizes, hold out "
+        "fewer, or fix a parameter."
+    )
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,14 @@ class Law(ABC):
     equation: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]
     """What it reads of a table."""
+    optional: ClassVar[tuple[str, ...]] = ()
+    """What it reads too, where the table has it."""
+    may_be_zero: ClassVar[tuple[str, ...]] = ()
+    """Columns of which 0 is an amount; all others must be above 0."""
+    may_be_constant: ClassVar[tuple[str, ...]] = ()
+    """Columns of which one value is enough."""
+    pools_recipes: ClassVar[bool] = False
+    """Whether one fit takes the rows of all recipes together."""
     response: ClassVar[str] = "loss"
     """What it predicts."""
 

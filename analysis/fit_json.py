@@ -1,0 +1,136 @@
+"""Fits as JSON for programs, and as text for people."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from analysis.fit_table import GroupFit, TableFits
+from analysis.fitting.objective import AbsoluteDeviation, Huber, LeastSquares
+from analysis.fitting.result import Estimate
+
+OBJECTIVES = {"huber": Huber, "lad": AbsoluteDeviation, "squares": LeastSquares}
+
+
+def fits_json(result: TableFits) -> dict[str, Any]:
+    """The fits as JSON: numbers that are not finite (no limit, no fit) are null."""
+    return {
+        "source": result.source,
+        "fits": [_fit_json(each) for each in result.fits],
+        "comparison": [
+            {
+                "law": each.law,
+                "held_out_error": _finite(each.error),
+                "covered": _finite(each.covered),
+                "num_points": each.num_points,
+            }
+            for each in result.comparison
+        ],
+        "answer": result.answer,
+    }
+
+
+def _fit_json(own: GroupFit) -> dict[str, Any]:
+    fit = own.fit
+    objective = fit.objective
+    kind = next(name for name, kind in OBJECTIVES.items() if isinstance(objective, kind))
+    return {
+        "law": fit.law.name,
+        "equation": fit.law.equation,
+        "group": own.group,
+        "params": {
+            param.name: {**_estimate(fit.params[param.name]), "unit": param.unit, "is_fixed": param.name in fit.fixed}
+            for param in fit.law.params
+            if param.name in fit.params
+        },
+        "objective": _finite(fit.value),
+        "loss": {
+            "kind": kind,
+            "scale": objective.scale,
+            **({"delta": objective.delta} if isinstance(objective, Huber) else {}),
+        },
+        "status": fit.status.name.lower(),
+        "why": fit.why,
+        "num_points": len(fit.table),
+        "num_runs": fit.num_runs,
+        "residual_sd": _finite(fit.residual_sd),
+        "held_out": None
+        if fit.held_out is None
+        else {
+            "num_points": fit.held_out.num_points,
+            "error": _finite(fit.held_out.error),
+            "covered": _finite(fit.held_out.covered),
+        },
+        "predictions": [
+            {
+                "at": {**each.at, **({"recipe": each.recipe} if each.recipe else {})},
+                **_estimate(each.value),
+                "new_run": {"lo": _finite(each.new_run.lo), "hi": _finite(each.new_run.hi)},
+                "beyond": _finite(each.beyond),
+            }
+            for each in own.predictions
+        ],
+        "optima": [
+            {
+                "C": each.flops,
+                "N": _estimate(each.num_params),
+                "D": _estimate(each.tokens),
+                "loss": _estimate(each.loss),
+                "exponent": _estimate(each.exponent),
+                "flops_per_param_and_token": each.flops_per_param_and_token,
+            }
+            for each in own.optima
+        ],
+    }
+
+
+def _estimate(estimate: Estimate) -> dict[str, float | None]:
+    return {"value": _finite(estimate.value), "lo": _finite(estimate.lo), "hi": _finite(estimate.hi)}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def fits_text(result: TableFits) -> str:
+    """The fits as lines of text."""
+    lines = []
+    for own in result.fits:
+        fit = own.fit
+        lines.append(f"{fit.law.name}{f' of {own.group}' if own.group else ''}: {fit.law.equation}")
+        for param in fit.law.params:
+            if param.name in fit.params:
+                given = " (given)" if param.name in fit.fixed else ""
+                lines.append(f"  {param.name} = {_interval(fit.params[param.name])}{given} {param.unit}".rstrip())
+        value = f"objective {fit.value:.10g} over " if math.isfinite(fit.value) else ""
+        lines.append(f"  {value}{_count(len(fit.table), 'point')} of {_count(fit.num_runs, 'run')}")
+        lines.append(f"  {fit.status.name.lower()}: {fit.why}")
+        if held := fit.held_out:
+            lines.append(
+                f"  held out: {_count(held.num_points, 'point')}, missed by {100 * held.error:.3g} % on average; "
+                f"{100 * held.covered:.0f} % of them in their 95 % prediction intervals"
+            )
+        for each in own.predictions:
+            at = ", ".join(f"{name}={value:g}" for name, value in each.at.items())
+            far = f", {each.beyond:.3g} x the largest scale fitted" if each.beyond > 1 else ""
+            who = f" ({each.recipe})" if each.recipe else ""
+            new = f"a new run {each.new_run.lo:.5g} to {each.new_run.hi:.5g}"
+            lines.append(f"  at {at}{who}: {_interval(each.value)}; {new}{far}")
+        for best in own.optima:
+            lines.append(
+                f"  C = {best.flops:g} is best spent on N = {_interval(best.num_params)}, "
+                f"D = {_interval(best.tokens)}: loss {_interval(best.loss)}; N grows as C^{_interval(best.exponent)}"
+            )
+    if result.answer:
+        lines.append(result.answer)
+    return "\n".join(lines)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _interval(estimate: Estimate) -> str:
+    if estimate.lo == estimate.value == estimate.hi:
+        return f"{estimate.value:.6g}"
+    return f"{estimate.value:.6g} (95 %: {estimate.lo:.4g} to {estimate.hi:.4g})"

@@ -1,0 +1,219 @@
+"""Fit scaling laws to a table of runs: `python -m analysis fit`, and the same as a function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from analysis.fitting.law_fit import HUBER, LawFit, fit_law, held_apart
+from analysis.fitting.objective import Huber, Objective
+from analysis.frontier import Optimum, has_frontier, optimum
+from analysis.laws.law import Law, law_named
+from analysis.logs import AnalysisError
+from analysis.predicted import Amounts, Predicted, predict_at
+from analysis.read_table import read_table
+from analysis.run_table import RunTable
+from analysis.study_table import table_of
+from analysis.table_checks import check_for
+
+
+@dataclass(frozen=True, eq=False)
+class GroupFit:
+    """A law fitted to the runs of one recipe, or to all (group None)."""
+
+    group: str | None
+    fit: LawFit
+    predictions: tuple[Predicted, ...] = ()
+    optima: tuple[Optimum, ...] = ()
+
+
+@dataclass(frozen=True)
+class LawError:
+    """What a law misses the held-out rows by: the mean of |predicted - measured| / measured; nan without a fit."""
+
+    law: str
+    error: float
+    covered: float
+    num_points: int
+
+
+@dataclass(frozen=True, eq=False)
+class TableFits:
+    """Every fit, and the laws by their error at the largest scales, best first (empty where nothing was held out)."""
+
+    source: str
+    fits: tuple[GroupFit, ...]
+    comparison: tuple[LawError, ...]
+
+    @property
+    def answer(self) -> str | None:
+        """Which law predicts best, in a sentence; None where less than two were compared."""
+        told = [law for law in self.comparison if math.isfinite(law.error)]
+        if len(self.comparison) < 2 or not told:
+            return None
+        best, *others = told
+        rest = ", ".join(f"{law.law} {100 * law.error:.2g} %" for law in others) or "no other law has a fit"
+        return (
+            f"{best.law} predicts what was held out best: it misses {best.num_points} "
+            f"{'point' if best.num_points == 1 else 'points'} by {100 * best.error:.2g} % on average ({rest})."
+        )
+
+
+def fit_table(
+    source: str | Path | RunTable,
+    laws: Sequence[str],
+    *,
+    columns: Mapping[str, str] | None = None,
+    response_column: str | None = None,
+    group: str | None = None,
+    cluster: str | None = None,
+    where: Sequence[str] = (),
+    hold_out: int | None = None,
+    objective: Objective | None = None,
+    fixed: Mapping[str, float] | None = None,
+    at: Sequence[Amounts] = (),
+) -> TableFits:
+    """Fit one or more laws to a table: CSV or parquet, RUNS (their final points on one domain), or a RunTable.
+
+    columns, response_column, group, cluster, where: as `read_table` has them; for RUNS, `domain=NAME` alone. One fit a
+    recipe, but for laws that take all together. hold_out: so many of the largest scales are predicted and not fitted;
+    by default what the table or the study says, 1 to compare several laws, else 0. objective: by default Huber's with
+    delta 1e-3 of the logarithm (of the value, for a metric). fixed: parameters that are known. at: where to predict.
+
+    Raises AnalysisError for a table, law or option that cannot be; what a fit came to is in its status.
+    """
+    kinds = [_law(name) for name in laws]
+    if not kinds:
+        raise AnalysisError("name at least one law")
+    if len({kind.response for kind in kinds}) > 1:
+        raise AnalysisError("laws of a loss and laws of a metric cannot be compared: fit one kind at a time")
+    tables, told = _tables(source, kinds, columns, response_column, group, cluster, where)
+    if hold_out and not len(held_apart(tables[0], hold_out)[1]):
+        raise AnalysisError(f"{tables[0].source}: has no {hold_out + 1} scales (C, or N D) to hold out {hold_out} of")
+    if hold_out is None:
+        hold_out = told if told is not None else int(len(kinds) > 1)
+    if objective is None:
+        objective = HUBER if kinds[0].response == "loss" else Huber(scale="raw")
+    fits: list[GroupFit] = []
+    for kind, table in zip(kinds, tables, strict=True):
+        check_for(table, kind)
+        parts: Mapping[str | None, RunTable] = {None: table}
+        if not (kind.pools_recipes and (group is None or "recipe" in kind.columns)):
+            parts = {name or None: part for name, part in table.by_recipe().items()}
+        own = _known(kind, next(iter(parts.values())), fixed or {}, laws=kinds)
+        for name, part in parts.items():
+            fit = fit_law(part, kind.of(part), objective=objective, fixed=own, hold_out=hold_out)
+            fits.append(_with_predictions(name, fit, at))
+    return TableFits(tables[0].source, tuple(fits), _compared(fits, [kind.name for kind in kinds], hold_out))
+
+
+def _law(name: str) -> type[Law]:
+    try:
+        return law_named(name)
+    except ValueError as error:
+        raise AnalysisError(str(error)) from error
+
+
+def _tables(
+    source: str | Path | RunTable,
+    kinds: Sequence[type[Law]],
+    columns: Mapping[str, str] | None,
+    response_column: str | None,
+    group: str | None,
+    cluster: str | None,
+    where: Sequence[str],
+) -> tuple[list[RunTable], int | None]:
+    """The table as each law reads it, and how many of the largest scales the source holds out."""
+    told: int | None = None
+    if isinstance(source, RunTable):
+        tables = [source for _ in kinds]
+    elif str(source).startswith("wandb:") or Path(source).is_dir():
+        if columns or response_column or group or cluster:
+            raise AnalysisError("--columns, --loss-column, --group, --cluster: runs say themselves what they are")
+        table, told = _of_runs(str(source), where)
+        tables = [table for _ in kinds]
+    else:
+        zero = {letter for kind in kinds for letter in kind.may_be_zero}
+        tables = [
+            read_table(
+                source,
+                needs=[name for name in kind.columns if name != "recipe"],
+                may_be_zero=sorted(zero & set(kind.may_be_zero)),
+                columns=columns,
+                response=kind.response,
+                response_column=response_column,
+                group=group,
+                cluster=cluster,
+                where=where,
+            )
+            for kind in kinds
+        ]
+    for i, kind in enumerate(kinds):
+        if missing := [name for name in kind.columns if name != "recipe" and name not in tables[i].columns]:
+            raise AnalysisError(f"{tables[i].source}: {kind.name} needs {', '.join(missing)}, which is not there")
+        if "recipe" in kind.columns:
+            if len(np.unique(tables[i].recipe)) < 2:
+                raise AnalysisError(f"{tables[i].source}: {kind.name} compares recipes; name their column with --group")
+            tables[i] = tables[i].with_recipe_numbers()
+    return tables, told
+
+
+def _of_runs(place: str, where: Sequence[str]) -> tuple[RunTable, int]:
+    from analysis.points import build_study
+    from analysis.records import read_runs
+
+    study = build_study(read_runs([place]))
+    domain = study.target
+    for condition in where:
+        name, _, domain = condition.partition("=")
+        if name != "domain":
+            raise AnalysisError(f"for runs, --where can only choose a domain (domain=NAME), got {condition!r}")
+    return table_of(study, domain), study.hold_out
+
+
+def _known(kind: type[Law], table: RunTable, fixed: Mapping[str, float], laws: Sequence[type[Law]]) -> dict[str, float]:
+    """The given values that are parameters of this law; each must be one of some law."""
+    params = {param.name: param for param in kind.of(table).params}
+    for name in fixed:
+        others = [param.name for law in laws if law is not kind for param in law.of(table).params]
+        if name not in params and name not in others:
+            raise AnalysisError(f"--fix: {kind.name} has no parameter {name!r}; it has {', '.join(params)}")
+    for name, value in fixed.items():
+        if name in params and not params[name].low <= value <= params[name].high:
+            low, high = params[name].low, params[name].high
+            raise AnalysisError(f"--fix: {name} must be within {low:g} and {high:g}, got {value:g}")
+    return {name: value for name, value in fixed.items() if name in params}
+
+
+def _compared(fits: Sequence[GroupFit], names: Sequence[str], hold_out: int) -> tuple[LawError, ...]:
+    """The laws by their error over the held-out rows of all groups."""
+    if not hold_out:
+        return ()
+    found = []
+    for name in names:
+        seen = [each.fit.held_out for each in fits if each.fit.law.name == name]
+        told = [held for held in seen if held is not None]
+        count = sum(held.num_points for held in told)
+        has_all = count > 0 and len(told) == len(seen)
+        error = sum(held.error * held.num_points for held in told) / count if has_all else math.nan
+        covered = sum(held.covered * held.num_points for held in told) / count if has_all else math.nan
+        found.append(LawError(name, error, covered, count))
+    return tuple(sorted(found, key=lambda each: (math.isnan(each.error), each.error, each.law)))
+
+
+def _with_predictions(group: str | None, fit: LawFit, at: Sequence[Amounts]) -> GroupFit:
+    """The fit with what it predicts; places that say C alone ask for the best N and D, where the law has them."""
+    if not np.isfinite(fit.theta).all():
+        return GroupFit(group, fit)
+    budgets = [place["C"] for place in at if set(place) == {"C"} and has_frontier(fit)]
+    places = [place for place in at if not (set(place) == {"C"} and has_frontier(fit))]
+    return GroupFit(
+        group,
+        fit,
+        tuple(found for place in places for found in predict_at(fit, place)),
+        tuple(optimum(fit, flops) for flops in budgets),
+    )

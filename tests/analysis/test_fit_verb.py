@@ -1,0 +1,190 @@
+"""The verb `fit`: from a table on disk to parameters, predictions and JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis.__main__ import main
+from analysis.fit_table import fit_table
+from analysis.logs import AnalysisError
+
+sys.path.insert(0, str(Path(__file__).parent / "laws"))
+from planted_laws import PlantedTables
+
+TABLES = PlantedTables()
+
+
+@pytest.fixture
+def sizes(tmp_path: Path) -> Path:
+    """L(N, D) = 1.8 + 480 / N^.35 + 2100 / D^.37 with 0.3 % of noise, two recipes, one with half the worth."""
+    return TABLES.sizes(tmp_path / "runs.csv")
+
+
+def told(folder: Path, *words: str) -> dict[str, Any]:
+    out = folder / "fits.json"
+    assert main(["fit", *words, "--json", str(out)]) == 0
+    return dict(json.loads(out.read_text()))
+
+
+def test_json_says_all_that_a_program_needs(sizes: Path, tmp_path: Path) -> None:
+    result = told(tmp_path, str(sizes), "--law", "chinchilla", "--hold-out", "largest:1")
+    assert [fit["group"] for fit in result["fits"]] == ["plain", "thin"]
+    fit = result["fits"][0]
+    assert {"law", "group", "params", "objective", "status", "num_points", "num_runs", "held_out"} <= set(fit)
+    assert fit["law"] == "chinchilla"
+    assert fit["status"] == "ok"
+    assert (fit["num_points"], fit["num_runs"]) == (41, 41)  # 6 x 7, less the largest
+    assert set(fit["params"]) == {"E", "A", "B", "alpha", "beta"}
+    for name, truth in {"E": 1.8, "alpha": 0.35, "beta": 0.37}.items():
+        assert fit["params"][name]["lo"] < truth < fit["params"][name]["hi"], name
+    assert fit["held_out"]["num_points"] == 1
+    assert fit["held_out"]["error"] < 0.02
+
+
+def test_a_parameter_that_is_given_stays(sizes: Path, tmp_path: Path) -> None:
+    fit = told(tmp_path, str(sizes), "--law", "chinchilla", "--fix", "alpha=0.35,E=1.8")["fits"][0]
+    assert fit["params"]["alpha"] == {"value": 0.35, "lo": 0.35, "hi": 0.35, "unit": "", "is_fixed": True}
+    assert fit["params"]["A"]["value"] == pytest.approx(480, rel=0.1)
+
+
+def test_a_prediction_has_two_intervals_and_says_how_far_it_goes(sizes: Path, tmp_path: Path) -> None:
+    fit = told(tmp_path, str(sizes), "--law", "chinchilla", "--at", "N=1e10,D=2e11")["fits"][0]
+    at = fit["predictions"][0]
+    truth = 1.8 + 480 / 1e10**0.35 + 2100 / 2e11**0.37
+    assert at["lo"] < truth < at["hi"]
+    assert at["new_run"]["lo"] < at["lo"] < at["value"] < at["hi"] < at["new_run"]["hi"]
+    assert at["beyond"] == pytest.approx(1e10 * 2e11 / (5e9 * 1e11))
+
+
+def test_a_budget_alone_asks_for_the_frontier(sizes: Path, tmp_path: Path) -> None:
+    """N_opt and D_opt of the planted law at 1e21 FLOPs, C = 6 N D."""
+    best = told(tmp_path, str(sizes), "--law", "chinchilla", "--at", "C=1e21")["fits"][0]["optima"][0]
+    G = (0.35 * 480 / (0.37 * 2100)) ** (1 / 0.72)
+    wanted = G * (1e21 / 6) ** (0.37 / 0.72)
+    assert best["N"]["lo"] < wanted < best["N"]["hi"]
+    assert best["D"]["value"] * best["N"]["value"] * 6 == pytest.approx(1e21)
+    assert best["exponent"]["lo"] < 0.37 / 0.72 < best["exponent"]["hi"]
+    around = [1.8 + 480 / n**0.35 + 2100 / (1e21 / 6 / n) ** 0.37 for n in (wanted / 1.3, wanted, wanted * 1.3)]
+    assert around[1] == min(around)
+    assert best["loss"]["value"] == pytest.approx(around[1], rel=0.01)
+
+
+def test_several_laws_are_compared_by_what_they_predict_not_by_how_they_fit(tmp_path: Path) -> None:
+    """A curve that bends: the broken law predicts the largest size, the power law does not."""
+    path = TABLES.bent(tmp_path / "bent.csv")
+    result = told(tmp_path, str(path), "--law", "power", "--law", "broken", "--hold-out", "largest:2")
+    assert [each["law"] for each in result["comparison"]] == ["broken", "power"]
+    errors = [each["held_out_error"] for each in result["comparison"]]
+    assert errors[0] < errors[1] / 3
+    assert "broken predicts what was held out best" in result["answer"]
+
+
+def test_a_straight_curve_is_not_given_a_bend(tmp_path: Path) -> None:
+    """Six parameters fit a power law better than three do, and predict it no better."""
+    path = TABLES.straight(tmp_path / "straight.csv")
+    found = fit_table(path, ["power", "broken"], hold_out=2)
+    fits = {each.fit.law.name: each.fit for each in found.fits}
+    assert fits["broken"].value <= fits["power"].value
+    assert found.comparison[0].law == "power"
+
+
+def test_the_order_of_the_rows_changes_no_number(sizes: Path, tmp_path: Path) -> None:
+    head, *rows = sizes.read_text().splitlines()
+    shuffled = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
+    (tmp_path / "shuffled.csv").write_text("\n".join([head, *shuffled]) + "\n")
+    one, other = (fit_table(path, ["chinchilla"]) for path in (sizes, tmp_path / "shuffled.csv"))
+    for a, b in zip(one.fits, other.fits, strict=True):
+        assert a.group == b.group
+        np.testing.assert_allclose(a.fit.theta, b.fit.theta, rtol=1e-6)
+
+
+def test_a_quality_law_gives_the_worth_of_a_token(sizes: Path, tmp_path: Path) -> None:
+    """The tokens of `thin` do as much as half as many of `plain`."""
+    path = TABLES.two_qualities(tmp_path / "qualities.csv")
+    result = told(tmp_path, str(path), "--law", "quality", "--at", "D=1e11")
+    fit = result["fits"][0]
+    assert fit["group"] is None
+    assert fit["params"]["m:thin"]["lo"] < 0.5 < fit["params"]["m:thin"]["hi"]
+    assert [each["at"]["recipe"] for each in fit["predictions"]] == ["plain", "thin"]
+    assert fit["predictions"][0]["value"] < fit["predictions"][1]["value"]
+
+
+def test_a_table_too_small_gets_a_status_and_no_number(tmp_path: Path) -> None:
+    (tmp_path / "two.csv").write_text("D,loss\n1e9,3\n2e9,2.8\n")
+    fit = told(tmp_path, str(tmp_path / "two.csv"), "--law", "power")["fits"][0]
+    assert fit["status"] == "too_few_points"
+    assert fit["objective"] is None
+    assert fit["params"] == {}
+    assert fit["why"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--law", "kaplan"], "law must be one of"),
+        (["--law", "power", "--hold-out", "5"], "--hold-out must be largest:K"),
+        (["--law", "power", "--hold-out", "largest:50"], r"has no 51 scales \(C, or N D\) to hold out 50 of"),
+        (["--law", "power", "--fix", "gamma=1"], "power has no parameter 'gamma'; it has E, B, beta"),
+        (["--law", "power", "--fix", "beta=-1"], "beta must be within 0 and 5"),
+        (["--law", "power", "--fix", "beta"], "--fix must be PARAMETER=VALUE"),
+        (["--law", "power", "--fix", "beta=steep"], "beta must be a number, got 'steep'"),
+        (["--law", "power", "--delta", "-1"], "--delta must be above 0"),
+        (["--law", "power", "--objective", "lad", "--delta", "1"], "--delta is of Huber's loss alone"),
+        (["--law", "power", "--at", "N=1e9"], "--at must give D for power"),
+        (["--law", "power", "--at", "D=0"], "D must be above 0"),
+        (["--law", "data_constrained"], "no column for U"),
+        (["--law", "mixture"], "no columns 'w:.*' with the weights of domains"),
+        (["--law", "power", "--law", "logistic"], "cannot be compared"),
+        (["--law", "power", "--columns", "X=D"], "--columns must name one of"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_in_one_line(
+    sizes: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert main(["fit", str(sizes), *words]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+    assert re.search(message, told), told
+
+
+def test_laws_of_a_metric_read_the_loss_as_a_column(tmp_path: Path) -> None:
+    path = TABLES.accuracy(tmp_path / "tasks.csv")
+    result = told(tmp_path, str(path), "--law", "logistic", "--loss-column", "accuracy", "--columns", "L=val_loss")
+    fit = result["fits"][0]
+    assert fit["loss"]["scale"] == "raw"
+    assert fit["params"]["L_0"]["value"] == pytest.approx(2.9, abs=0.05)
+
+
+def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, analysis.__main__ as m\n"
+        "try: m.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'wandb', 'numba', 'scipy', 'numpy', 'matplotlib', 'pyarrow'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_every_verb_says_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    from analysis.__main__ import VERBS
+
+    for verb in VERBS:
+        with pytest.raises(SystemExit) as ended:
+            main([verb, "--help"])
+        assert ended.value.code == 0
+        assert f"python -m analysis {verb}" in capsys.readouterr().out
+
+
+def test_no_law_at_all_is_refused(sizes: Path) -> None:
+    with pytest.raises(AnalysisError, match="name at least one law"):
+        fit_table(sizes, [])
