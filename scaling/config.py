@@ -89,7 +89,8 @@ class Point:
 def read_point(config: DictConfig, sources: Sources) -> Point:
     """Turn what Hydra composed into a point. Raises ConfigError. sources: what is known already."""
     tree = _tree(config)
-    tree.pop("seed", None)  # the seeds have taken it up
+    for taken_up in ("seed", "point"):  # by interpolation: all seeds, and the runs of a sweep that is no grid
+        tree.pop(taken_up, None)
     name = tree.pop("name", None)
     asked = {key: tree.pop(key, None) for key in Request.model_fields}
     request = _checked(Request, asked, asked)

@@ -10,7 +10,8 @@ from rich.table import Table
 
 from scaling.data.ledger import ledger
 from scaling.data.prepare import is_prepared, open_stream, prepare
-from scaling.identity import apart_from_size, directory_name, trunk_identity, why_no_trunk
+from scaling.files import write_json
+from scaling.identity import apart_from_size, directory_name, fingerprint, trunk_identity, why_no_trunk
 from scaling.memory import memory_of
 from scaling.spec import RunSpec
 from scaling.status import STYLES, Status, duration, short
@@ -113,6 +114,21 @@ def plan_table(rows: list[tuple[RunSpec, Status]], unique: list[int | None]) -> 
             " U, and whether the corpus is large enough, are unknown until the data is prepared (action=prepare)."
         )
     return table
+
+
+def write_plan(path: Path, specs: list[RunSpec]) -> None:
+    """Write the plan for `python -m analysis design`: what each run is, and what a token of it costs."""
+    runs = [
+        {
+            "name": directory_name(spec),
+            "fingerprint": fingerprint(spec),
+            "num_params": spec.num_params,
+            "flops_per_token": spec.flops_per_token,
+            "spec": spec.model_dump(mode="json"),
+        }
+        for spec in specs
+    ]
+    write_json(path, {"schema": 1, "runs": runs})
 
 
 def _pace(spec: RunSpec) -> float:

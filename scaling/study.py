@@ -23,7 +23,7 @@ from scaling.identity import directory_name, fingerprint, trunk_identity
 from scaling.launch import DISK_EXIT_CODE, exit_reason, launch, run_warnings, start_server
 from scaling.launchers.here import Here, OnThisMachine
 from scaling.launchers.launcher import Elsewhere, Launcher
-from scaling.plan import plan_table, tokens_to_train, unique_tokens
+from scaling.plan import plan_table, tokens_to_train, unique_tokens, write_plan
 from scaling.progress import SweepProgress
 from scaling.spec import RunSpec, read_spec
 from scaling.status import DISK, LOG_WIDTH, Status, read_status, status_table, write_status
@@ -79,6 +79,8 @@ def run_study(
     if action == "plan":
         rows = [(run.spec, run.status) for run in planned]
         console.print(plan_table(rows, [unique_tokens(run.spec, cache) for run in planned]))
+        _check_writable(runs)
+        write_plan(runs / "plan.json", [run.spec for run in planned])
         ready = [run for run in planned if is_prepared(run.spec, cache)]  # of the others the data is not there to tell
         check_all(ready, prepare_all(ready, cache, lambda line: None))
         return 0

@@ -2,9 +2,9 @@
 
 The log alone must do for the analysis. Schema 1:
 
-config    schema, fingerprint, spec (the whole RunSpec), num_params (N), flops_per_token,
-          environment (versions and hardware), data_card (schema, recipe and budget of this run, as in the study's
-          data_card.json: what was read, dropped and why, kept; what the budget repeats; without ids of documents)
+config    schema, fingerprint, results_version (identity.py), spec (the whole RunSpec), num_params (N),
+          flops_per_token, environment (versions and hardware), data_card (schema, recipe and budget of this run, as in
+          the study's data_card.json: what was read, dropped and why, kept; what the budget repeats; no document ids)
 history   by `tokens`, at each look at the loss: train/loss, train/lr, train/grad_norm,
           perf/tokens_per_second (since the last look, without evaluation and checkpoints),
           perf/mfu (model FLOPs over the peak of the run's devices in its precision, where that is known),
@@ -33,7 +33,7 @@ from typing import Any
 import wandb
 import wandb.sdk.launch  # wandb.init imports it: most of a second in each run, if not done here before the fork
 
-from scaling.identity import digest, directory_name, fingerprint
+from scaling.identity import RESULTS_VERSION, digest, directory_name, fingerprint
 from scaling.record import EvalPoint
 from scaling.spec import RunSpec
 
@@ -69,7 +69,13 @@ class Tracker:
             group=spec.study.name,
             job_type="pretrain",
             resume="allow" if spec.tracking.mode == "online" else None,
-            config={"schema": SCHEMA, "fingerprint": identity, "spec": spec.model_dump(mode="json"), **facts},
+            config={
+                "schema": SCHEMA,
+                "fingerprint": identity,
+                "results_version": RESULTS_VERSION,
+                "spec": spec.model_dump(mode="json"),
+                **facts,
+            },
             settings=wandb.Settings(
                 silent=True,
                 console="off",

@@ -40,7 +40,7 @@ OWNERS = {
     "hydra": r"scaling\.(__main__|config)",
     "omegaconf": r"scaling\.(__main__|config)",
     "deepspeed": r"scaling\.train\.zero",
-    "wandb": r"scaling\.tracking|analysis\.(logs|records|wandb_file|publish)",
+    "wandb": r"scaling\.tracking|analysis\.(logs|wandb_file|publish)",
     "torch": r"scaling\.(train|evaluate)\..*|scaling\.(launch|ranks)|scaling\.data\.scorers\.transformer",
     "transformers": r"scaling\.train\..*|scaling\.data\.scorers\.transformer",
     "sklearn": r"scaling\.data\.scorers\.classifier",
@@ -52,7 +52,7 @@ OWNERS = {
     "rensa": r"scaling\.data\.near_duplicates",
     "numba": r"analysis\.fitting\.kernel",
     "lightgbm": r"analysis\.mixture.*",
-    "wandb_workspaces": r"analysis\.publish",
+    "wandb_workspaces": r"analysis\.publish_views",
 }
 """Who may import a library, besides nobody."""
 

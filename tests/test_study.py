@@ -162,7 +162,7 @@ def test_plan_and_prepare_train_nothing(
     lab: Lab, spec: SpecMaker, runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_study(seeds(spec, 2), "plan", runs, lab.cache) == 0
-    assert not runs.exists()
+    assert [path.name for path in runs.iterdir()] == ["plan.json"]
     assert "2 runs" in capsys.readouterr().out
     assert run_study(seeds(spec, 2), "prepare", runs, lab.cache) == 0
     assert not list(runs.glob("run*"))

@@ -14,7 +14,7 @@ import pytest
 import wandb
 from lab import Lab, SpecMaker, points, wandb_files
 
-from scaling.identity import digest, directory_name, fingerprint
+from scaling.identity import RESULTS_VERSION, digest, directory_name, fingerprint
 from scaling.record import EvalPoint
 from scaling.tracking import Tracker
 
@@ -35,6 +35,7 @@ def test_a_run_logs_its_config_history_and_summary(lab: Lab, spec: SpecMaker, tm
     assert log.name == directory_name(run)
 
     assert {"schema", "fingerprint", "spec", "num_params", "flops_per_token", "environment"} <= set(log.config)
+    assert log.config["results_version"] == RESULTS_VERSION
     assert (log.config["schema"], log.config["fingerprint"]) == (1, fingerprint(run))
     assert log.config["spec"] == run.model_dump(mode="json")
     assert (log.config["num_params"], log.config["flops_per_token"]) == (run.num_params, run.flops_per_token)

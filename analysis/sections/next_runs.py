@@ -1,0 +1,97 @@
+"""Next runs: what would narrow the answer most for half of what was spent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from analysis.answer import Answer
+from analysis.contrast import Contrast
+from analysis.design import Design, design, facts, forecast_table, proposal_sentence, run_table
+from analysis.language import say
+from analysis.logs import AnalysisError
+from analysis.planning.assumed import fitted_curves
+from analysis.planning.noise_floor import study_floor
+from analysis.planning.plan import Plan, plan_of
+from analysis.planning.planned_run import flops_to_train
+from analysis.planning.precision import Question
+from analysis.points import Study
+from analysis.sections.section import Section
+
+MOST_SHOWN = 12
+"""Questions that the page shows; the file has all."""
+
+
+def section(study: Study, results: Answer) -> Section | None:
+    """The runs that the contrast of the headline needs most, or the curve of the one recipe."""
+    title = say("Next runs")
+    floor = study_floor(study)
+    if floor is None:
+        text = say(
+            "Repeat a seed first: without the noise between seeds, no interval can be given and no run be weighed. Two "
+            "further seeds of each recipe at the largest size are the least that helps."
+        )
+        return Section("next_runs", title, (text,))
+    try:
+        plan = plan_of(study)
+        fits = {fit.recipe: fit for fit in results.fits if fit.domain == study.target}
+        found = design(plan, floor, fitted_curves(plan, study, fits), question=_question(plan, results.main))
+    except AnalysisError as error:  # a study that holds nothing to compare says so in its caveats
+        return Section("next_runs", title, (say("No runs are proposed: {reason}.", reason=str(error)),))
+    texts = [floor.sentence, proposal_sentence(found)]
+    every = forecast_table(found)
+    tables = [replace(every, rows=every.rows[:MOST_SHOWN])]
+    files = (replace(every, name="forecasts_all"),) if len(every.rows) > MOST_SHOWN else ()
+    if found.proposal:
+        tables.append(run_table(found.proposal))
+        texts.append(
+            say(
+                "`python -m analysis design RUNS --out sweeps/next.yaml` writes them as a sweep, and weighs other "
+                "questions and budgets."
+            )
+        )
+    return Section(
+        "next_runs",
+        title,
+        tuple(texts),
+        points=_needed(found),
+        tables=tuple(tables),
+        notes=(_note(),),
+        files=files,
+        facts=facts(found),
+    )
+
+
+def _question(plan: Plan, main: Contrast | None) -> Question | None:
+    """The gap of the headline's contrast, by the labels of the plan; None: the plan's own first question."""
+    if main is None or main.refused is not None or main.tokens is None:
+        return None
+    names = {theirs: ours for ours, theirs in plan.label_in.items()}
+    if main.a not in names or main.b not in names:
+        return None
+    return Question("gap", names[main.a], names[main.b], main.tokens)
+
+
+def _needed(found: Design) -> tuple[str, ...]:
+    """What it costs to see half the effect that can be seen now."""
+    now = found.proposal.before if found.proposal else found.forecasts[0]
+    if now.question.kind != "gap" or not now.is_known:
+        return ()
+    halved = design(found.plan, found.floor, found.curves, question=now.question, half_width=now.half_width / 2)
+    if halved.proposal is None:
+        return ()
+    spent = flops_to_train([run.again() for run in found.plan.runs])
+    return (
+        say(
+            "To halve that interval takes {count} runs for {flops} FLOPs, {share} of what the study has cost.",
+            count=len(halved.proposal.runs),
+            flops=f"{halved.proposal.flops:.2g}",
+            share=f"{halved.proposal.flops / spent:.0%}",
+        ),
+    )
+
+
+def _note() -> str:
+    return say(
+        "Widths are those to expect of 95 % intervals if the noise is as measured and the same at all sizes; an effect "
+        "counts as seen if 80 % of studies see it."
+    )
