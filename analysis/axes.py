@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis.labels import count_text
+from analysis.language import say
 
 LABEL_CHARS = 26
 LABEL_LINES = 4
@@ -56,7 +57,7 @@ def token_axis(axes: Axes, sizes: Sequence[float] | np.ndarray, max_ticks: int =
     axes.set_xscale("log")
     low, high = float(min(sizes)), float(max(sizes))
     axes.set_xlim(low / 1.12, high * 1.12)
-    axes.set_xlabel("tokens D")
+    axes.set_xlabel(say("tokens D"))
     measured = sorted({float(s) for s in sizes})
     ticks = _apart(measured if len(measured) <= 8 else _round_ticks(low, high), low, high, max_ticks)
     axes.xaxis.set_major_locator(FixedLocator(ticks))

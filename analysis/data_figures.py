@@ -14,9 +14,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis.axes import plain_log_axis, wrapped
 from analysis.dose import Dose, DoseResponse
-from analysis.figures import FAINT, INK, MARKERS, PALETTE, STYLE
+from analysis.figures import FAINT, GREY, INK, MARKERS, PALETTE, STYLE, colours
 from analysis.fitting.result import Estimate
 from analysis.labels import count_text
+from analysis.language import say
 from analysis.lr_check import Line, LrCheck, rate_text
 from analysis.points import Study
 from analysis.ranking import Ranking
@@ -25,7 +26,9 @@ WIDEST = 20.0
 """Intervals that reach a factor of this beyond the estimates leave the figure."""
 LOG_RANGE = 20.0
 """Doses over a wider range than this, none of them 0, are drawn on a log axis."""
-MAX_SHARES = 7
+PALE = ("#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#44BB99", "#BBCC33")
+"""Of domains, so that they are not taken for recipes: the light scheme of Tol (2021), fit for colour-blind readers."""
+MAX_SHARES = len(PALE)
 """Domains that a bar of weights has room for."""
 
 
@@ -50,14 +53,14 @@ def dose_figure(dose: DoseResponse) -> Figure:
             left.set_yscale("log")
             left.set_ylim(low / 1.08, high * 1.08)
             plain_log_axis(left.yaxis, low / 1.08, high * 1.08, "x")
-            left.set_ylabel(f"token multiplier against\n{wrapped(dose.reference, 40)}")
-            left.set_title("What the dose does (above 1 is better)")
+            left.set_ylabel(say("token multiplier against\n{recipe}", recipe=wrapped(dose.reference, 40)))
+            left.set_title(say("What the dose does (above 1 is better)"))
         else:
-            left.set_ylabel(f"loss gap to {wrapped(dose.reference, 34)}\n[nats per token]")
-            left.set_title("What the dose does (below 0 is better)")
+            left.set_ylabel(say("loss gap to {recipe}\n[nats per token]", recipe=wrapped(dose.reference, 34)))
+            left.set_title(say("What the dose does (below 0 is better)"))
         _draw_lines(right, dose, lambda at: at.loss)
-        right.set_ylabel(wrapped(f"validation loss on {dose.domain} [nats per token]", 48))
-        right.set_title(f"Loss at {count_text(dose.tokens)} tokens")
+        right.set_ylabel(wrapped(say("validation loss on {domain} [nats per token]", domain=dose.domain), 48))
+        right.set_title(say("Loss at {tokens} tokens", tokens=count_text(dose.tokens)))
         for axes in (left, right):
             _dose_axis(axes, dose)
         if len(dose.lines) > 1:
@@ -76,7 +79,7 @@ def _draw_lines(axes: Axes, dose: DoseResponse, of: Callable[[Dose], Estimate | 
         found = [(at, value) for at in line.doses if (value := of(at)) is not None]
         x = [at.value for at, _ in found]
         y = [value.value for _, value in found]
-        colour = PALETTE[i % len(PALETTE)]
+        colour = PALETTE[i % len(PALETTE)] if len(dose.lines) > 1 else INK  # of one recipe is the colour elsewhere
         axes.plot(x, y, color=colour, linewidth=1.4, zorder=2)
         for at, value in found:
             is_known = math.isfinite(value.lo) or math.isfinite(value.hi)
@@ -145,9 +148,9 @@ def lr_figure(check: LrCheck, target: str) -> Figure:
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_locator(FixedLocator(rates))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: rate_text(value)))
-            axes.set_xlabel("learning rate")
-            axes.set_title(f"{count_text(size)} tokens")
-        panels[0].set_ylabel(wrapped(f"validation loss on {target} [nats per token]", 48))
+            axes.set_xlabel(say("learning rate"))
+            axes.set_title(say("{count} tokens", count=count_text(size)))
+        panels[0].set_ylabel(wrapped(say("validation loss on {domain} [nats per token]", domain=target), 48))
         signs = [
             Line2D([], [], color=PALETTE[i % len(PALETTE)], marker=MARKERS[i % len(MARKERS)], label=wrapped(name, 60))
             for i, name in enumerate(names)
@@ -182,21 +185,30 @@ def ranking_figure(study: Study, ranking: Ranking) -> Figure:
             1, 2 if has_bars else 1, squeeze=False, sharey=True, width_ratios=[3, 2][: 1 + has_bars]
         )[0]
         axes = panels[0]
+        colour_of = {label: FAINT if colour == GREY else colour for label, colour in colours(study).items()}
         are_told = any(row.is_told_from_best for row in rows)
         for y, row in enumerate(rows):
             loss = row.losses[ranking.target]
             is_reference = row.recipe == study.recipes[0].label
-            colour = PALETTE[0] if are_told and not row.is_told_from_best else INK
+            colour = colour_of[row.recipe]
             if math.isfinite(loss.lo) and math.isfinite(loss.hi):
                 axes.plot([loss.lo, loss.hi], [y, y], color=colour, linewidth=1.4, solid_capstyle="butt")
             axes.plot(
                 [loss.value], [y], "o", color=colour, markersize=6, markerfacecolor="white" if is_reference else colour
             )
         axes.set_yticks(range(len(rows)), [wrapped(row.recipe, 46) for row in rows])
+        for label, row in zip(axes.get_yticklabels(), rows, strict=True):
+            label.set_fontweight("bold" if are_told and not row.is_told_from_best else "normal")
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         _loss_limits(axes, [row.losses[ranking.target] for row in rows])
-        axes.set_xlabel(f"validation loss on {ranking.target} at {count_text(ranking.tokens)} tokens [nats per token]")
+        axes.set_xlabel(
+            say(
+                "validation loss on {domain} at {tokens} tokens [nats per token]",
+                domain=ranking.target,
+                tokens=count_text(ranking.tokens),
+            )
+        )
         _say(axes, _signs(study, ranking))
         if has_bars:
             _draw_weights(panels[1], [weights[row.recipe] for row in rows], domains, ranking.target)
@@ -207,11 +219,11 @@ def _signs(study: Study, ranking: Ranking) -> str:
     """What the signs of a ranking mean, of those that are drawn."""
     said = []
     if any(row.is_told_from_best for row in ranking.rows):
-        said.append("blue: not told from the best")
+        said.append(say("bold: not told from the best"))
     if study.recipes[0].label in {row.recipe for row in ranking.rows}:
-        said.append("hollow: the reference")
+        said.append(say("hollow: the reference"))
     if all(math.isfinite(row.losses[ranking.target].hi) for row in ranking.rows):
-        said.append("bars: 95 % intervals")
+        said.append(say("bars: 95 % intervals"))
     return "; ".join(said)
 
 
@@ -237,13 +249,12 @@ def _draw_weights(axes: Axes, mixtures: Sequence[Mapping[str, float]], domains: 
     left = np.zeros(len(mixtures))
     for i, domain in enumerate(ordered):
         share = np.array([100 * weights.get(domain, 0.0) for weights in mixtures])
-        colour = PALETTE[i % len(PALETTE)]
-        axes.barh(range(len(mixtures)), share, left=left, color=colour, alpha=0.55, height=0.72, label=domain)
+        axes.barh(range(len(mixtures)), share, left=left, color=PALE[i], height=0.72, label=domain)
         left += share
     axes.set_xlim(0, 100)
     axes.grid(False)
     axes.tick_params(axis="y", length=0, labelleft=False)
-    axes.set_xlabel("weights in the mixture [%]")
+    axes.set_xlabel(say("weights in the mixture [%]"))
     axes.legend(
         loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, frameon=False, fontsize=8, handlelength=0.9,
         columnspacing=1.0, borderaxespad=0.2,

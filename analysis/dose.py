@@ -10,6 +10,7 @@ from analysis.contrast import Contrast, compare, loss_gap
 from analysis.dose_axis import Axis, find_axis
 from analysis.fitting.result import Estimate
 from analysis.labels import count_text, share_text
+from analysis.language import say
 from analysis.noise import noise_of
 from analysis.points import Study
 from analysis.ranking import at_largest_size, loss_at, together, unknown
@@ -55,10 +56,11 @@ class DoseResponse:
     @property
     def sentences(self) -> list[str]:
         """One sentence per line."""
-        return [
-            f"{self.what}{f' ({line.name})' if line.name else ''}: {line.verdict}{_furthest(line)}."
-            for line in self.lines
-        ]
+        said = []
+        for line in self.lines:
+            what = say("{what} ({line})", what=self.what, line=line.name) if line.name else self.what
+            said.append(say("{what}: {verdict}{worth}.", what=what, verdict=line.verdict, worth=_furthest(line)))
+        return said
 
     @property
     def recipes(self) -> frozenset[str]:
@@ -73,7 +75,10 @@ def _furthest(line: Line) -> str:
     m = at.effect.multiplier if at.effect else None
     if at.effect is None or m is None or not (math.isfinite(m.hi) and m.lo > 0 and math.isfinite(m.value)):
         return ""
-    return f"; a token at {at.text} is worth {estimate_text(m)} tokens at {own.text} ({at.effect.b})"
+    return say(
+        "; a token at {dose} is worth {worth} tokens at {reference} ({recipe})",
+        dose=at.text, worth=estimate_text(m), reference=own.text, recipe=at.effect.b,
+    )  # fmt: skip
 
 
 def dose_response(study: Study) -> DoseResponse | None:
@@ -111,10 +116,11 @@ def _verdict(study: Study, recipes: Sequence[Recipe], steps: Sequence[Contrast],
     ends = compare(study, recipes[-1], recipes[0], target)
     gaps = [step.gap for step in steps]
     if ends.gap is None or any(gap is None for gap in gaps):
-        return "cannot tell: not all doses may be compared"
+        return say("cannot tell: not all doses may be compared")
     if lack := noise_of(study, recipes[0], target).lack:
-        return f"cannot tell {unknown(lack)}"
-    clear = f"adjacent differences {sum(_way(step.gap) != 0 for step in steps)} of {len(steps)} clear of zero"
+        return say("cannot tell {lack}", lack=unknown(lack))
+    count = sum(_way(step.gap) != 0 for step in steps)
+    clear = say("adjacent differences {count} of {all} clear of zero", count=count, all=len(steps))
     sure = together(study, recipes)  # where the loss turns is found by looking, so all pairs must hold together
     pairs = [*zip(recipes[1:], recipes[:-1], strict=True), (recipes[-1], recipes[0])]
     ways = [_way(loss_gap(study, a, b, target, size, sure)) for a, b in pairs]
@@ -124,17 +130,29 @@ def _verdict(study: Study, recipes: Sequence[Recipe], steps: Sequence[Contrast],
     at_ends = [loss_gap(study, recipes[inner], recipes[end], target, size, sure) for end in (0, -1)] if inner else []
     turns = {_way(gap) for gap in at_ends} in ({1}, {-1})
     if {1, -1} <= {*ways} or turns:
-        return f"not monotone: clear differences go both ways; {clear}"
-    words = {1: "worse", -1: "better"}
+        return say("not monotone: clear differences go both ways; {clear}", clear=clear)
     if overall and all(value * overall > 0 for value in values):
-        return f"monotone: each higher dose is {words[overall]}, {clear}"
-    if overall:
-        against = sum(value * overall <= 0 for value in values)
-        return (
-            f"cannot tell whether monotone: the highest dose is {words[overall]} than the lowest, but {against} of "
-            f"{len(steps)} steps {'goes' if against == 1 else 'go'} the other way, not clear of zero; {clear}"
+        if overall > 0:
+            return say("monotone: each higher dose is worse, {clear}", clear=clear)
+        return say("monotone: each higher dose is better, {clear}", clear=clear)
+    if not overall:
+        return say("cannot tell: the highest dose cannot be told from the lowest; {clear}", clear=clear)
+    against = sum(value * overall <= 0 for value in values)
+    ends_are = (
+        say("the highest dose is worse than the lowest")
+        if overall > 0
+        else say("the highest dose is better than the lowest")
+    )
+    told = {"ends": ends_are, "count": against, "all": len(steps), "clear": clear}
+    if against == 1:
+        return say(
+            "cannot tell whether monotone: {ends}, but 1 of {all} steps goes the other way, not clear of zero; {clear}",
+            **told,
         )
-    return f"cannot tell: the highest dose cannot be told from the lowest; {clear}"
+    return say(
+        "cannot tell whether monotone: {ends}, but {count} of {all} steps go the other way, not clear of zero; {clear}",
+        **told,
+    )
 
 
 def _way(gap: Estimate | None) -> int:

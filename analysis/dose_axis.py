@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from analysis.labels import canonical, harm_dose, harm_name, value_text
+from analysis.language import say
 from analysis.points import Study
 from analysis.recipes import Recipe, varying_paths
 
@@ -38,10 +39,10 @@ def find_axis(recipes: Sequence[Recipe], study: Study, size: int) -> Axis | None
     if any(path.startswith(DEGRADERS) for path in varying):
         found.append(_axis(_harm_name(recipes), True, recipes, _harm_dose, DEGRADERS))
     if any(path.startswith(QUALITY) for path in varying):
-        found.append(_axis("share of text kept", True, recipes, _keep_frac, QUALITY))
+        found.append(_axis(say("share of text kept"), True, recipes, _keep_frac, QUALITY))
     if "budget.unique_tokens" in varying:
         unique = _unique_tokens(study, size)
-        found.append(_axis("unique tokens U", False, recipes, unique, "budget.unique_tokens"))
+        found.append(_axis(say("unique tokens U"), False, recipes, unique, "budget.unique_tokens"))
     for path in varying:
         if not path.startswith((DEGRADERS, QUALITY, "budget.unique_tokens")) and _is_number(path, recipes):
             found.append(_axis(_name(path, recipes), path.endswith("_frac"), recipes, _leaf(path), path))
@@ -119,8 +120,10 @@ def _has(recipe: Recipe, root: str) -> bool:
 def _harm_name(recipes: Sequence[Recipe]) -> str:
     kinds = {step["kind"] for recipe in recipes for step in recipe.tree["recipe"]["degraders"]}
     if kinds == {"duplicates"}:
-        return "share of documents that are planted copies"
-    return f"share of documents with {harm_name(kinds.pop())}" if len(kinds) == 1 else "share of documents harmed"
+        return say("share of documents that are planted copies")
+    if len(kinds) == 1:
+        return say("share of documents with {harm}", harm=harm_name(kinds.pop()))
+    return say("share of documents harmed")
 
 
 def _harm_dose(recipe: Recipe) -> float | None:
@@ -179,7 +182,9 @@ def _weight_axes(recipes: Sequence[Recipe], target: str) -> list[Axis | None]:
         spread = max((max(column) - min(column) for column in zip(*rests, strict=True)), default=1.0)
         if spread < 1e-3 and len({round(w.get(domain, 0.0), 6) for w in mixtures}) >= MIN_DOSES:
             dose = _weight(domain)
-            return [_axis(f"share of {domain} in the mixture", True, recipes, dose, "recipe.mixture")]
+            return [
+                _axis(say("share of {domain} in the mixture", domain=domain), True, recipes, dose, "recipe.mixture")
+            ]
     return []
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from analysis.language import listed, say
 from analysis.points import Study
 from analysis.recipes import Recipe
-from analysis.records import Run
+from analysis.run import Run
 from analysis.table import Cell, Table
 
 MIN_CHANGE = 0.002
@@ -36,7 +37,7 @@ def ledger_table(study: Study) -> Table:
                 )
             )
     seen_of = ("recipe", "run", "domain", "weight", "realised weight", "tokens", "unique tokens", "epochs")
-    columns = (*seen_of, "planted tokens", "documents", "dropped", "dropped by reason")
+    columns = (*seen_of, "planted tokens", "documents", "dropped", "dropped by reason")  # of a file: English always
     return Table("ledger", columns, tuple(rows))
 
 
@@ -65,9 +66,20 @@ def ledger_summary(study: Study) -> Table:
                     reasons_text(seen.dropped),
                 )
             )
-    seen_of = ("recipe", "domain", "weight", "realised", "tokens", "unique tokens", "epochs")
-    columns = (*seen_of, *(("planted copies",) if has_planted else ()))
-    return Table("ledger", (*columns, "documents kept", "share kept", "documents dropped"), tuple(rows))
+    columns = (
+        say("recipe"),
+        say("domain"),
+        say("weight"),
+        say("realised"),
+        say("tokens"),
+        say("unique tokens"),
+        say("epochs"),
+        *((say("planted copies"),) if has_planted else ()),
+        say("documents kept"),
+        say("share kept"),
+        say("documents dropped"),
+    )
+    return Table("exposure", columns, tuple(rows))
 
 
 def reasons_text(dropped: Mapping[str, int]) -> str:
@@ -78,8 +90,9 @@ def reasons_text(dropped: Mapping[str, int]) -> str:
     if len(rest) == 1:
         named.append(f"{rest[0][1]:,} {rest[0][0]}")
     elif rest:
-        named.append(f"{sum(count for _, count in rest):,} for {len(rest)} more reasons")
-    return ", ".join(named) or "none"
+        count = f"{sum(count for _, count in rest):,}"
+        named.append(say("{count} for {reasons} more reasons", count=count, reasons=len(rest)))
+    return listed(named) or say("none")
 
 
 def displacement_table(study: Study) -> Table | None:
@@ -94,21 +107,28 @@ def displacement_table(study: Study) -> Table | None:
     for recipe in known[1:]:
         before, after = known[0].weights or {}, recipe.weights or {}
         changes = {d: after.get(d, 0.0) - before.get(d, 0.0) for d in sorted({*before, *after})}
-        texts = {d: f"{d} {100 * before.get(d, 0.0):.3g} to {100 * after.get(d, 0.0):.3g} %" for d in changes}
+        texts = {
+            d: say(
+                "{domain} {before} to {after} %",
+                domain=d, before=f"{100 * before.get(d, 0.0):.3g}", after=f"{100 * after.get(d, 0.0):.3g}",
+            )
+            for d in changes
+        }  # fmt: skip
         rose = sorted((d for d in changes if changes[d] > MIN_CHANGE), key=lambda d: -changes[d])
         fell = sorted((d for d in changes if changes[d] < -MIN_CHANGE), key=lambda d: changes[d])
         moved = sum(changes[d] for d in rose)
         rows.append(
             (
                 recipe.label,
-                ", ".join(texts[d] for d in rose) or "none",
-                ", ".join(texts[d] for d in fell) or "none",
+                listed(texts[d] for d in rose) or None,
+                listed(texts[d] for d in fell) or None,
                 f"{moved:.1%}",
             )
         )
-    if all(row[1] == row[2] == "none" for row in rows):
+    if all(row[1] is row[2] is None for row in rows):
         return None
-    return Table("displacement", ("recipe", "rose", "fell", "share of the mixture moved"), tuple(rows))
+    columns = (say("recipe"), say("rose"), say("fell"), say("share of the mixture moved"))
+    return Table("displacement", columns, tuple(rows))
 
 
 def _largest_run(study: Study, recipe: Recipe) -> Run | None:

@@ -19,6 +19,8 @@ from matplotlib.patheffects import withStroke
 from analysis.axes import label_ends, plain_log_axis, token_axis, wrapped
 from analysis.contrast import Contrast, Decision
 from analysis.fit import Fit
+from analysis.fonts import fonts
+from analysis.language import say
 from analysis.points import Point, Study
 from analysis.ranking import MANY, highlighted
 
@@ -29,7 +31,7 @@ INK, FAINT, GREY = "#222222", "#8a8a8a", "#c4c4c4"
 MAX_RESIDUAL_PANELS = 9
 
 STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same bytes on every machine
+    "font.family": fonts(),
     "font.size": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -76,7 +78,7 @@ def save(figure: Figure) -> tuple[bytes, bytes]:
 def headline_figure(study: Study, fits: Sequence[Fit], contrast: Contrast | None) -> Figure:
     """Curves of the target domain, with the token multiplier of the main contrast as an arrow."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         axes = figure.add_subplot()
         _draw_curves(axes, study, [fit for fit in fits if fit.domain == study.target], study.target, labels=True)
         if contrast is not None and contrast.refused is None and contrast.decision is not Decision.CANNOT_TELL:
@@ -121,11 +123,11 @@ def residual_figure(study: Study, fits: Sequence[Fit]) -> Figure | None:
             token_axis(axes, [p.tokens for p in points], max_ticks=5)
             is_lowest = i + columns >= len(drawn)
             axes.tick_params(labelbottom=is_lowest)
-            axes.set_xlabel("tokens D" if is_lowest else "")
+            axes.set_xlabel(say("tokens D") if is_lowest else "")
         widest = max(abs(y) for axes in grid.flat for y in axes.get_ylim())
         grid.flat[0].set_ylim(-widest, widest)
         for axes in grid[:, 0]:
-            axes.set_ylabel("measured / predicted - 1 [%]")
+            axes.set_ylabel(say("measured / predicted - 1 [%]"))
     return figure
 
 
@@ -158,12 +160,12 @@ def multiplier_figure(study: Study, contrasts: Sequence[Contrast]) -> Figure | N
         axes.set_ylim(min(seen) / 1.06, max(seen) * 1.06)
         plain_log_axis(axes.yaxis, min(seen) / 1.06, max(seen) * 1.06, "x")
         axes.set_ylabel(
-            f"token multiplier against\n{wrapped(traced[0].b, 40)}"
+            say("token multiplier against\n{recipe}", recipe=wrapped(traced[0].b, 40))
             if len({c.b for c in traced}) == 1
-            else "token multiplier"
+            else say("token multiplier")
         )
         token_axis(axes, np.concatenate([c.trace.tokens for c in traced if c.trace is not None]))
-        axes.set_xlabel("tokens D of the weaker recipe")
+        axes.set_xlabel(say("tokens D of the weaker recipe"))
         label_ends(axes, ends)
     return figure
 
@@ -208,9 +210,9 @@ def _draw_curves(axes: Axes, study: Study, fits: Sequence[Fit], domain: str, lab
     axes.set_yscale("log")
     axes.set_ylim(min(losses) / 1.05, max(losses) * 1.05)
     plain_log_axis(axes.yaxis, min(losses) / 1.05, max(losses) * 1.05)
-    axes.set_ylabel(wrapped(f"validation loss on {domain} [nats per token]", 48))
+    axes.set_ylabel(wrapped(say("validation loss on {domain} [nats per token]", domain=domain), 48))
     token_axis(axes, [p.tokens for p in shown])
-    axes.set_xlabel("tokens D trained on")
+    axes.set_xlabel(say("tokens D trained on"))
     if labels:
         label_ends(axes, ends)
 
@@ -256,7 +258,7 @@ def _draw_multiplier(axes: Axes, contrast: Contrast, colour_of: Mapping[str, str
         zorder=4,
     )
     axes.annotate(
-        f"{ratio:.2f}x fewer tokens",
+        say("{times}x fewer tokens", times=f"{ratio:.2f}"),
         (start, contrast.loss),  # below its start: nowhere are the two curves further apart
         xytext=(-5, -5),
         textcoords="offset points",
@@ -278,11 +280,12 @@ def _note(axes: Axes, study: Study, fits: Sequence[Fit]) -> None:
     )
     fits = [fit for fit in fits if fit.recipe in highlighted(study)]
     has_band = any(fit.holds for fit in fits)
-    band = "95 % interval of the curve" if all(fit.noise.is_known for fit in fits) else "within-trunk interval only"
-    said = [f"band: {band}"] * has_band + ["hollow: held out of the fit"] * has_held_out
-    said += ["dashed: predicted"] * any(fit.holds and fit.held_out for fit in fits)
+    is_known = all(fit.noise.is_known for fit in fits)
+    band = say("band: 95 % interval of the curve") if is_known else say("band: within-trunk interval only")
+    said = [band] * has_band + [say("hollow: held out of the fit")] * has_held_out
+    said += [say("dashed: predicted")] * any(fit.holds and fit.held_out for fit in fits)
     others = len(study.recipes) - len(highlighted(study))
-    said += [f"grey: the other {others} recipes"] * (others > 0)
+    said += [say("grey: the other {count} recipes", count=others)] * (others > 0)
     axes.annotate(
         "; ".join(said),
         (0, 1),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from analysis.labels import canonical
+from analysis.language import say
 from analysis.points import Study
 from analysis.recipes import at_path
 from analysis.table import Table
@@ -33,11 +34,13 @@ MISSING = object()
 def held_fixed_table(study: Study) -> Table:
     """A row per part of the specs: what of it all runs share. A part that shares nothing has none."""
     specs = [run.spec for run in study.runs]
-    rows = [(name, text) for name, path in PARTS if (text := _shared([at_path(spec, path, MISSING) for spec in specs]))]
+    rows = [
+        (say(name), text) for name, path in PARTS if (text := _shared([at_path(spec, path, MISSING) for spec in specs]))
+    ]
     if len(counts := {run.num_params for run in study.runs}) == 1:
-        rows.insert(0, ("parameters N", f"{counts.pop():,}"))
+        rows.insert(0, (say("parameters N"), f"{counts.pop():,}"))
     rows += _domains([spec["recipe"]["corpus"]["domains"] for spec in specs])
-    return Table("held_fixed", ("what", "in all runs"), tuple(rows))
+    return Table("held_fixed", (say("what"), say("in all runs")), tuple(rows))
 
 
 def _shared(values: Sequence[Any]) -> str:
@@ -58,7 +61,7 @@ def _shared(values: Sequence[Any]) -> str:
 def _text(value: Any) -> str:
     """A value in full, its kind first; settings that are not set are left out; long lists are counted."""
     if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "none"}[value]
+        return {True: "yes", False: "no", None: "none"}[value]  # a value, as the spec has it: not translated
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, Mapping):
@@ -67,7 +70,9 @@ def _text(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         if any(isinstance(item, Mapping) for item in value):
             return "; ".join(map(_text, value))
-        return f"{len(value)} entries" if len(value) > MOST_ITEMS else " ".join(map(_text, value)) or "none"
+        if len(value) > MOST_ITEMS:
+            return f"{len(value)} entries"
+        return " ".join(map(_text, value)) or "none"
     return str(value)
 
 
@@ -77,6 +82,10 @@ def _domains(corpora: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
         if any(name not in corpus for corpus in corpora):
             continue
         told = {key: _shared([corpus[name].get(key, MISSING) for corpus in corpora]) for key in ("kind", "licence")}
-        licence = f", licence {told['licence']}" if told["licence"] not in ("", "none") else ""
-        if told["kind"]:
-            yield f"domain {name}", f"{told['kind']} source{licence}"
+        if not told["kind"]:
+            continue
+        what = say("domain {domain}", domain=name)
+        if told["licence"] in ("", "none"):
+            yield what, say("{kind} source", kind=told["kind"])
+        else:
+            yield what, say("{kind} source, licence {licence}", kind=told["kind"], licence=told["licence"])

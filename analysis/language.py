@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -17,16 +17,40 @@ CATALOGUES = Path(__file__).parent / "templates"
 _language: ContextVar[str] = ContextVar("language", default="en")
 
 
-def say(sentence: str, **values: object) -> str:
+class Said(str):
+    """A sentence in another language that knows its English, in which files for programs are written."""
+
+    english: str
+
+
+def say(sentence: str, /, **values: object) -> str:
     """A sentence in the language of the report, its {fields} filled in.
 
     sentence: in English; the key in `templates/<language>.json`. What the catalogue lacks stays English.
     """
-    return _catalogue(_language.get()).get(sentence, sentence).format(**values) if values else _plain(sentence)
+    language = _language.get()
+    if language == "en":
+        return sentence.format(**values) if values else sentence
+    template = _catalogue(language).get(sentence, sentence)
+    said = Said(template.format(**values) if values else template)
+    known = {name: in_english(value) for name, value in values.items()}
+    said.english = sentence.format(**known) if known else sentence
+    return said
 
 
-def _plain(sentence: str) -> str:
-    return _catalogue(_language.get()).get(sentence, sentence)
+def listed(parts: Iterable[str], separator: str = ", ") -> str:
+    """Things said one after another, as one."""
+    parts = list(parts)
+    if not any(isinstance(part, Said) for part in parts):
+        return separator.join(parts)
+    said = Said(separator.join(parts))
+    said.english = separator.join(str(in_english(part)) for part in parts)
+    return said
+
+
+def in_english(value: object) -> object:
+    """What was said, in English; anything else as it is."""
+    return value.english if isinstance(value, Said) else value
 
 
 def spoken() -> str:

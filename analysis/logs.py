@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.wandb_file import LogFile, read_log_file
+from analysis.language import say
+from analysis.log_cache import LOOKS, Reading, log_cache, read_log, sift
 
+JOB_TYPE = "pretrain"
 STUDY_KEYS = {"name": str, "question": str, "target": str, "match": str, "hold_out": int}
 
 
@@ -20,12 +22,13 @@ class AnalysisError(ValueError):
 
 @dataclass(frozen=True)
 class Log:
-    """One run's log, from wherever: the common ground of files and server."""
+    """One run's log, from wherever: the common ground of files and server. history, looks: as in Reading."""
 
     run_id: str
     name: str
     config: Mapping[str, Any]
     history: Sequence[Mapping[str, Any]]
+    looks: Mapping[str, Sequence[float]]
     summary: Mapping[str, Any]
     has_ended: bool
     is_linked: bool = False
@@ -57,12 +60,14 @@ def folder_logs(place: str, warnings: list[str]) -> list[Log]:
     folder = Path(place)
     if not folder.is_dir():
         raise AnalysisError(f"no such folder: {place!r}")
-    by_run: dict[str, list[tuple[LogFile, bool]]] = {}
+    cache = log_cache()
+    by_run: dict[str, list[tuple[Reading, bool]]] = {}
     for path, is_linked in find_log_files(folder):
-        file = read_log_file(path)
+        file = read_log(path, cache)
         if file.warning:
-            warnings.append(f"{path.name} {file.warning}; read up to there")
-        by_run.setdefault(file.run_id, []).append((file, is_linked))
+            warnings.append(say("{file} {damage}; read up to there", file=path.name, damage=file.warning))
+        if file.job_type in ("", JOB_TYPE):  # none is told by a run that was killed at its very start
+            by_run.setdefault(file.run_id, []).append((file, is_linked))
     return [merge_restarts(files) for _, files in sorted(by_run.items())]
 
 
@@ -87,20 +92,23 @@ def declared_study(place: str) -> dict[str, Any] | None:
     return {key: study[key] for key in STUDY_KEYS}
 
 
-def merge_restarts(files: Sequence[tuple[LogFile, bool]]) -> Log:
-    """One log from the files of one run: the first start, and every restart. What came later wins.
+def merge_restarts(files: Sequence[tuple[Reading, bool]]) -> Log:
+    """One log from the files of one run, in order of their paths: the first start, every restart; the later wins.
 
     A run that once ended as complete stays complete, whatever was begun after that.
     """
-    ordered = [file for file, _ in sorted(files, key=lambda item: (item[0].start_seconds, str(item[0].path)))]
+    ordered = [file for file, _ in sorted(files, key=lambda item: item[0].start_seconds)]
     last = next((f for f in ordered if f.has_ended and f.summary.get("state") == "complete"), ordered[-1])
     config: dict[str, Any] = {}
     history: list[Mapping[str, Any]] = []
+    looks: dict[str, list[float]] = {key: [] for key in LOOKS}
     for file in ordered[: ordered.index(last) + 1]:
         config |= file.config
         history += file.history
+        for key in LOOKS:
+            looks[key] += file.looks[key]
     name = next((file.name for file in reversed(ordered) if file.config), last.name)
-    return Log(last.run_id, name, config, history, last.summary, last.has_ended, files[0][1])
+    return Log(last.run_id, name, config, history, looks, last.summary, last.has_ended, files[0][1])
 
 
 def server_logs(place: str, api: Any) -> list[Log]:
@@ -117,15 +125,10 @@ def server_logs(place: str, api: Any) -> list[Log]:
         except Exception as error:  # wandb raises its own, requests' and ValueError here
             raise AnalysisError(f"cannot reach the W&B server: {str(error).splitlines()[0]}") from error
     filters = {"group": group} if group else {}
-    return [
-        Log(
-            run_id=run.id,
-            name=run.name,
-            config=dict(run.config),
-            history=list(run.scan_history()),  # run.history() would sample 500 rows
-            summary=dict(run.summary),
-            has_ended=run.state in ("finished", "failed"),
-        )
-        for run in api.runs(path, filters=filters)
-        if run.job_type == "pretrain"
-    ]
+    return [_server_log(run) for run in api.runs(path, filters=filters) if run.job_type == JOB_TYPE]
+
+
+def _server_log(run: Any) -> Log:
+    history, looks = sift(run.scan_history())  # run.history() would sample 500 rows
+    has_ended = run.state in ("finished", "failed")
+    return Log(run.id, run.name, dict(run.config), history, looks, dict(run.summary), has_ended)

@@ -8,18 +8,18 @@ learning rate having been looked at.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.contrast import Decision, loss_gap
 from analysis.fitting.result import Estimate
 from analysis.labels import count_text
+from analysis.language import say
 from analysis.noise import noise_of
 from analysis.points import Study
 from analysis.ranking import at_largest_size, loss_at, together, unknown
 from analysis.recipes import Recipe, labels_without
-from analysis.table import Table, estimate_text, number_text
+from analysis.table import estimate_text, number_text
 
 RATES = ("hyperparameters.learning_rate.reference", "optimizer.learning_rate")
 """Where a spec says what was swept: under rules that scale it, at their reference point."""
@@ -105,43 +105,69 @@ class Pair:
         edges = [line for line in (self.a, self.b) if line.is_at_edge]
         text = self._verdict()
         if edges:
-            names = " and ".join(f"{line.name} ({rate_text(line.best.rate)})" for line in edges)
-            text += f" The best learning rate of {names} is at the edge of those tried: widen them."
+            names = say(" and ").join(f"{line.name} ({rate_text(line.best.rate)})" for line in edges)
+            return say(
+                "{sentence} The best learning rate of {names} is at the edge of those tried: widen them.",
+                sentence=text, names=names,
+            )  # fmt: skip
         return text
 
     def _verdict(self) -> str:
         a, b, gaps = self.a.name, self.b.name, sorted(at.gap.value for at in self.at)
-        apart = f"{number_text(gaps[0], 2)} to {number_text(gaps[-1], 2)}"
-        where = f"on {self.target} at {count_text(self.a.tokens)} tokens"
+        told = {
+            "a": a,
+            "b": b,
+            "domain": self.target,
+            "tokens": count_text(self.a.tokens),
+            "least": number_text(gaps[0], 2),
+            "most": number_text(gaps[-1], 2),
+        }
         if self.lack:
-            return (
-                f"Cannot tell {unknown(self.lack)}: {where} the gap of {a} to {b} is {apart} nats per token at equal "
-                f"learning rates and {number_text(self.own.gap.value, 2)} where each has its best."
-            )
+            return say(
+                "Cannot tell {lack}: on {domain} at {tokens} tokens the gap of {a} to {b} is {least} to {most} nats "
+                "per token at equal learning rates and {own} where each has its best.",
+                lack=unknown(self.lack), own=number_text(self.own.gap.value, 2), **told,
+            )  # fmt: skip
         for_a, for_b = (self._rates(decision) for decision in (Decision.A_BETTER, Decision.B_BETTER))
         if not self.is_data:
-            text = f"Cannot tell {a} from {b} {where}, each with the learning rate that is best for it: the gap is "
-            text += f"{estimate_text(self.own.gap)} nats per token. "
+            text = say(
+                "Cannot tell {a} from {b} on {domain} at {tokens} tokens, each with the learning rate that is best for "
+                "it: the gap is {gap} nats per token.",
+                gap=estimate_text(self.own.gap), **told,
+            )  # fmt: skip
             if for_a or for_b:
-                return text + f"At equal learning rates it is {apart}: that effect could be one of the learning rate."
-            return text + "Nor at any equal learning rate: there is no effect to explain."
+                return say(
+                    "{sentence} At equal learning rates it is {least} to {most}: that effect could be one of the "
+                    "learning rate.",
+                    sentence=text, **told,
+                )  # fmt: skip
+            return say(
+                "{sentence} Nor at any equal learning rate: there is no effect to explain.", sentence=text
+            )  # fmt: skip
         better, worse = (a, b) if self.own.decision is Decision.A_BETTER else (b, a)
-        by = Estimate(abs(self.own.gap.value), *sorted(map(abs, (self.own.gap.lo, self.own.gap.hi))))
+        told |= {"better": better, "worse": worse}
+        by = estimate_text(Estimate(abs(self.own.gap.value), *sorted(map(abs, (self.own.gap.lo, self.own.gap.hi)))))
         if for_a and for_b:
-            return (
-                f"Which of {a} and {b} is better {where} depends on the learning rate: the first at {_listed(for_a)}, "
-                f"the second at {_listed(for_b)}. Each with the one that is best for it, {better} is better by "
-                f"{estimate_text(by)} nats per token."
-            )
+            return say(
+                "Which of {a} and {b} is better on {domain} at {tokens} tokens depends on the learning rate: the first "
+                "at {for_a}, the second at {for_b}. Each with the one that is best for it, {better} is better by {by} "
+                "nats per token.",
+                for_a=listed(for_a), for_b=listed(for_b), by=by, **told,
+            )  # fmt: skip
         ahead = [gap if better == b else -gap for gap in gaps]
-        least, most = number_text(min(ahead), 2), number_text(max(ahead), 2)
-        told = len(for_a or for_b)
-        count = f"each of the {told}" if told == len(gaps) else f"{told} of the {len(gaps)}"
-        return (
-            f"{better} is better than {worse} {where} with each at its own best learning rate, by {estimate_text(by)} "
-            f"nats per token, and at {count} learning rates tried for both, by {least} to {most}: the effect of the "
-            "data is not one of the learning rate."
+        told |= {"least": number_text(min(ahead), 2), "most": number_text(max(ahead), 2)}
+        count = len(for_a or for_b)
+        rates = (
+            say("each of the {count}", count=count)
+            if count == len(gaps)
+            else say("{count} of the {all}", count=count, all=len(gaps))
         )
+        return say(
+            "{better} is better than {worse} on {domain} at {tokens} tokens with each at its own best learning rate, "
+            "by {by} nats per token, and at {rates} learning rates tried for both, by {least} to {most}: the effect of "
+            "the data is not one of the learning rate.",
+            by=by, rates=rates, **told,
+        )  # fmt: skip
 
     def _rates(self, decision: Decision) -> list[float]:
         return [at.rate for at in self.at if at.rate is not None and at.decision is decision]
@@ -171,9 +197,23 @@ class LrCheck:
         if len(pairs) == 1:
             return pairs[0].sentence
         rest = [pair.a.name for pair in pairs if not pair.is_data]
-        text = f"{len(pairs) - len(rest)} of {len(pairs)} recipes differ from {pairs[0].b.name} on {pairs[0].target} "
-        text += "where each has the learning rate that is best for it"
-        return f"{text}; of {', '.join(rest)} it cannot be told." if rest else f"{text}."
+        told = {
+            "count": len(pairs) - len(rest),
+            "all": len(pairs),
+            "reference": pairs[0].b.name,
+            "domain": pairs[0].target,
+        }
+        if rest:
+            return say(
+                "{count} of {all} recipes differ from {reference} on {domain} where each has the learning rate that is "
+                "best for it; of {rest} it cannot be told.",
+                rest=", ".join(rest), **told,
+            )  # fmt: skip
+        return say(
+            "{count} of {all} recipes differ from {reference} on {domain} where each has the learning rate that is "
+            "best for it.",
+            **told,
+        )
 
 
 def lr_check(study: Study) -> LrCheck | None:
@@ -239,32 +279,6 @@ def rate_text(rate: float) -> str:
     return f"{rate:g}"
 
 
-def _listed(rates: Sequence[float]) -> str:
+def listed(rates: Sequence[float]) -> str:
+    """Learning rates for people."""
     return ", ".join(map(rate_text, rates))
-
-
-def best_table(check: LrCheck) -> Table:
-    """A row per recipe of data and size: its best learning rate, and which others may be as good."""
-    rows = []
-    for line in check.lines:
-        alike = [trial.rate for trial in line.trials if trial is not line.best and not trial.is_told_from_best]
-        best, is_known = line.best, math.isfinite(line.best.loss.lo)
-        loss, others = (best.loss, _listed(alike) or "none") if is_known else (best.loss.value, None)
-        rows.append((line.name, line.tokens, rate_text(best.rate), loss, others, line.is_at_edge))
-    columns = ("recipe", "D", "best learning rate", "loss there", "not told from it", "at the edge")
-    return Table("best_learning_rates", columns, tuple(rows))
-
-
-def gap_table(check: LrCheck) -> Table:
-    """A row per pair, size and learning rate, and one where each has its own best."""
-    rows = []
-    for pair in check.pairs:
-        own = f"own best ({rate_text(pair.a.best.rate)}, {rate_text(pair.b.best.rate)})"
-        for at in (*pair.at, pair.own):
-            gap = at.gap.value if pair.lack else at.gap
-            decision = None if pair.lack else at.decision.value
-            rows.append(
-                (pair.a.name, pair.b.name, pair.a.tokens, own if at.rate is None else rate_text(at.rate), gap, decision)
-            )
-    columns = ("A", "B", "D", "learning rate", "gap A - B [nats per token]", "decision")
-    return Table("learning_rate_gaps", columns, tuple(rows))

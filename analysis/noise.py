@@ -25,10 +25,11 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
-from scipy import stats
+from numpy.typing import NDArray
+from scipy import special
 
 from analysis.laws.law import Array
 from analysis.points import Point, Study
@@ -36,6 +37,8 @@ from analysis.recipes import Recipe
 
 MIN_DEGREES = 2
 """Degrees of freedom below which seeds say too little: with one, t is 12.7 and an interval says nothing."""
+MIN_PAIRS = 5
+"""Seeds from which on two recipes are paired by them: with 5, pairing is narrower where seeds correlate above .31."""
 POOLED_WITHIN = ("objective", "model", "tokenizer")
 """What recipes must have in common for their losses to be taken as equally noisy, apart from the text."""
 
@@ -102,7 +105,8 @@ class SeedNoise:
         order = sorted(range(len(self.seeds)), key=lambda i: (self.recipes[i], repr(self.seeds[i])))
         names = sorted(set(self.recipes))
         sets = {name: [repr(self.seeds[i]) for i in order if self.recipes[i] == name] for name in names}
-        if len(names) < 3 or len({tuple(seeds) for seeds in sets.values()}) > 1:
+        few = 3 if len(set(map(repr, self.seeds))) < MIN_PAIRS else 2
+        if len(names) < few or len({tuple(seeds) for seeds in sets.values()}) > 1:
             return replace(self, seeds=own)
         table = self.deviations[order].reshape(len(names), -1, len(self.sizes))
         degrees = (len(names) - 1) * (table.shape[1] - 1)
@@ -113,27 +117,32 @@ class SeedNoise:
 
     def _t(self, values: Array, confidence: float) -> float:
         """Student's two-sided quantile for a quantity that takes `values` in the trunks (deviations, (k,))."""
-        return float(stats.t.ppf(0.5 + confidence / 2, self._effective_degrees(values)))
+        return float(special.stdtrit(self._effective_degrees(values), 0.5 + confidence / 2))
 
     def _effective_degrees(self, values: Array) -> float:
-        names = sorted(set(self.recipes))
-        places = {seed: i for i, seed in enumerate(dict.fromkeys(self.seeds))}
-        centring = []
-        table = np.zeros((len(names), len(places)))
-        for row, name in enumerate(names):
-            mine = [places[s] for s, recipe in zip(self.seeds, self.recipes, strict=True) if recipe == name]
-            table[row, mine] = values[[i for i, recipe in enumerate(self.recipes) if recipe == name]]
-            own = np.zeros((len(mine), len(places)))
-            own[np.arange(len(mine)), mine] = 1.0
-            own[:, mine] -= 1 / len(mine)
-            centring.append(own)
-        distinct = int(np.linalg.matrix_rank(np.concatenate(centring)))
+        rows, places, distinct = self._layout
         if distinct >= self.degrees or not np.any(values):
             return float(min(distinct, self.degrees) if distinct else self.degrees)
+        table = np.zeros((rows.max() + 1, places.max() + 1))
+        table[rows, places] = values
         squares = float((table**2).sum())
         shared = float((table.sum(axis=0) ** 2).sum()) - squares
-        r = min(1.0, abs(shared) / max(1, len(names) - 1) / squares)
+        r = min(1.0, abs(shared) / max(1, len(table) - 1) / squares)
         return self.degrees / (1 + (self.degrees / distinct - 1) * r)
+
+    @cached_property  # asked for at every point of every band
+    def _layout(self) -> tuple[NDArray[np.intp], NDArray[np.intp], int]:
+        """The recipe and the seed of each trunk, as numbers from 0, and S, the degrees of freedom of distinct seeds."""
+        names = {name: i for i, name in enumerate(sorted(set(self.recipes)))}
+        numbers = {seed: i for i, seed in enumerate(dict.fromkeys(self.seeds))}
+        rows = np.array([names[recipe] for recipe in self.recipes], dtype=np.intp)
+        places = np.array([numbers[seed] for seed in self.seeds], dtype=np.intp)
+        centring = np.zeros((len(rows), len(numbers)))
+        centring[np.arange(len(rows)), places] = 1.0
+        for row in range(len(names)):
+            mine = np.flatnonzero(rows == row)
+            centring[np.ix_(mine, places[mine])] -= 1 / len(mine)
+        return rows, places, int(np.linalg.matrix_rank(centring))
 
 
 def seed_noise(points: Sequence[Point]) -> SeedNoise:

@@ -9,9 +9,11 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.language import say
 from analysis.logs import AnalysisError
 from analysis.recipes import Recipe, group_recipes
-from analysis.records import Logs, LostRun, Run
+from analysis.records import Logs, LostRun
+from analysis.run import Run
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ def _once_each(runs: Sequence[Run], recipe_of: Mapping[str, str], warnings: list
         assert run.ledger is not None
         place = (recipe_of[run.fingerprint], run.ledger.tokens, run.seeds)
         if place in kept:
-            warnings.append(f"{run.name} is the same training as {kept[place].name}; counted once")
+            same = say("{run} is the same training as {other}; counted once", run=run.name, other=kept[place].name)
+            warnings.append(same)
         kept.setdefault(place, run)
     return list(kept.values())
 
@@ -122,10 +125,14 @@ def _study_of(runs: Sequence[Run], warnings: list[str]) -> dict[str, Any]:
     about = json.loads(first)
     others = sorted({run.spec["study"]["name"] for run in runs} - {about["name"]})
     if others:
-        warnings.append(f"some runs were made for another study ({', '.join(others)}) and are used here as well")
+        warnings.append(
+            say(
+                "some runs were made for another study ({studies}) and are used here as well", studies=", ".join(others)
+            )
+        )
     if len({text for text in texts if json.loads(text)["name"] == about["name"]}) > 1:
         warnings.append(
-            "the runs state the study's question, target, match or hold_out differently; the most common is used"
+            say("the runs state the study's question, target, match or hold_out differently; the most common is used")
         )
     return {key: about[key] for key in ("name", "question", "target", "match", "hold_out")}
 

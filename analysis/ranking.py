@@ -10,10 +10,12 @@ from functools import lru_cache
 
 from scipy import stats
 
-from analysis.contrast import loss_gap, mean_loss, noise_of_differences, why_not_comparable, why_unmatched
+from analysis.contrast import loss_gap, mean_loss, noise_of_differences
 from analysis.fit import CONFIDENCE
 from analysis.fitting.result import Estimate
 from analysis.labels import count_text
+from analysis.language import say
+from analysis.matching import why_not_comparable, why_unmatched
 from analysis.noise import MIN_DEGREES, noise_of, pool_of
 from analysis.points import Study
 from analysis.recipes import Recipe
@@ -65,30 +67,52 @@ class Ranking:
     @property
     def how(self) -> str:
         """What the losses are."""
-        return "as measured; no interval is known" if self.lack else "mean over the seeds, with its 95 % interval"
+        if self.lack:
+            return say("as measured; no interval is known")
+        return say("mean over the seeds, with its 95 % interval")
 
     @property
     def sentence(self) -> str:
         """The best, and how many are as good for all that is known."""
-        text = f"At {count_text(self.tokens)} tokens {self.rows[0].recipe} has the lowest loss on {self.target}"
-        if self.lack:
-            return f"{text}; {unknown(self.lack)} whether that is chance cannot be told."
+        told = {"best": self.rows[0].recipe, "domain": self.target, "tokens": count_text(self.tokens)}
         others, alike = len(self.rows) - 1, len(self.leaders) - 1
+        if self.lack:
+            return say(
+                "At {tokens} tokens {best} has the lowest loss on {domain}; {lack} whether that is chance cannot be "
+                "told.",
+                lack=unknown(self.lack), **told,
+            )  # fmt: skip
         if not self.behind:
-            return f"{text}, but {none_of(others)} be told from it."
+            return say(
+                "At {tokens} tokens {best} has the lowest loss on {domain}, but {none} be told from it.",
+                none=none_of(others), **told,
+            )  # fmt: skip
+        if not alike and others == 1:
+            return say(
+                "At {tokens} tokens {best} has the lowest loss on {domain}, and the other is told from it.", **told
+            )
         if not alike:
-            return f"{text}, and {f'all {others} others are' if others > 1 else 'the other is'} told from it."
-        return f"{text}; {alike} of the {others} others cannot be told from it."
+            return say(
+                "At {tokens} tokens {best} has the lowest loss on {domain}, and all {others} others are told from it.",
+                others=others, **told,
+            )  # fmt: skip
+        return say(
+            "At {tokens} tokens {best} has the lowest loss on {domain}; {alike} of the {others} others cannot be told "
+            "from it.",
+            alike=alike, others=others, **told,
+        )  # fmt: skip
 
 
 def unknown(lack: str) -> str:
     """What is lacking, as the start of a clause."""
-    return "without repeated seeds" if lack == "no_repeated_seeds" else "with so few repeated seeds"
+    return say("without repeated seeds") if lack == "no_repeated_seeds" else say("with so few repeated seeds")
 
 
 def none_of(others: int) -> str:
     """None of so many other recipes can."""
-    return {1: "the other cannot", 2: "neither of the 2 others can"}.get(others, f"none of the {others} others can")
+    if others == 1:
+        return say("the other cannot")
+    return say("neither of the 2 others can") if others == 2 else say("none of the {others} others can", others=others)
 
 
 def rank(study: Study) -> Ranking | None:
@@ -120,7 +144,12 @@ def together(study: Study, recipes: Sequence[Recipe]) -> float:
     degrees = noise_of_differences(study, pool_of(study, recipes[0], study.target), study.target).degrees
     if degrees < MIN_DEGREES:
         return CONFIDENCE
-    widest = float(stats.studentized_range.ppf(CONFIDENCE, len(recipes), degrees)) / math.sqrt(2)
+    return _together(len(recipes), degrees)
+
+
+@lru_cache(maxsize=64)  # the quantile takes .1 s
+def _together(num_recipes: int, degrees: int) -> float:
+    widest = float(stats.studentized_range.ppf(CONFIDENCE, num_recipes, degrees)) / math.sqrt(2)
     return 2 * float(stats.t.cdf(widest, degrees)) - 1
 
 
@@ -133,6 +162,12 @@ def at_largest_size(study: Study) -> tuple[int, tuple[Recipe, ...]]:
     counts = Counter(size for own in sizes.values() for size in own)
     size = max(counts, key=lambda size: (counts[size], size))
     return size, tuple(recipe for recipe in like if size in sizes[recipe.label])
+
+
+def has_curves(study: Study) -> bool:
+    """Whether there is a curve to draw: several sizes, or nothing else to show."""
+    _, recipes = at_largest_size(study)
+    return len({p.tokens for p in study.points if p.domain == study.target}) > 1 or len(recipes) < 2
 
 
 def loss_at(study: Study, recipe: Recipe, domain: str, tokens: int) -> Estimate | None:

@@ -9,10 +9,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from analysis.labels import AXES, canonical, count_text, harm_dose, mixture_text, value_text
-from analysis.records import Run
+from analysis.run import Run
 
 NOT_RECIPE = ("name", "study", "seeds", "zero", "placement", "tracking")
 """Parts of a spec that do not tell one recipe from another."""
@@ -33,9 +34,16 @@ class Recipe:
     num_params: int
     weights: Mapping[str, float] | None
 
-    def subtree(self, *roots: str) -> dict[str, Any]:
+    def subtree(self, *roots: str) -> Mapping[str, Any]:
         """The leaves at or below the given paths."""
-        return {path: value for path, value in self.leaves.items() if any(_is_below(path, root) for root in roots)}
+        if roots not in self._subtrees:
+            leaves = self.leaves.items()
+            self._subtrees[roots] = {p: value for p, value in leaves if any(_is_below(p, root) for root in roots)}
+        return self._subtrees[roots]
+
+    @cached_property  # every two recipes are compared by them
+    def _subtrees(self) -> dict[tuple[str, ...], Mapping[str, Any]]:
+        return {}
 
 
 def _is_below(path: str, root: str) -> bool:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from analysis.answer import Answer
-from analysis.contrast import Contrast
+from analysis.contrast_words import contrast_json
 from analysis.dose import DoseResponse
 from analysis.fit import Fit
 from analysis.fitting.result import Estimate
+from analysis.language import in_english
 from analysis.laws.power import PowerLaw
 from analysis.lr_check import LrCheck
 from analysis.points import Study
 from analysis.ranking import Ranking
-from analysis.records import Run
+from analysis.run import Run
 from analysis.tables import tokens_trained
 
 
@@ -31,7 +33,7 @@ def summary(study: Study, results: Answer) -> dict[str, Any]:
         "caveats": list(results.caveats),
         "fits": [_fit_json(fit) for fit in results.fits],
         "full_fits": [_fit_json(fit) for fit in results.full_fits],
-        "contrasts": [_contrast_json(contrast) for contrast in results.contrasts],
+        "contrasts": [contrast_json(contrast) for contrast in results.contrasts],
         "dose_response": _dose_json(results.dose) if results.dose else None,
         "ranking": _ranking_json(results.ranking) if results.ranking else None,
         "lr_check": _lr_check_json(results.lr_check) if results.lr_check else None,
@@ -68,30 +70,6 @@ def _fit_json(fit: Fit) -> dict[str, Any]:
             "predicted": _estimate_json(test.predicted),
             "error": test.error,
         },
-    }
-
-
-def _contrast_json(c: Contrast) -> dict[str, Any]:
-    return {
-        "a": c.a,
-        "b": c.b,
-        "domain": c.domain,
-        "match": c.match,
-        "refused": c.refused,
-        "decision": None if c.refused else c.decision.name.lower(),
-        "reason": c.reason,
-        "method": c.method or None,
-        "tokens": c.tokens,
-        "loss": c.loss,
-        "gap": _estimate_json(c.gap),
-        "multiplier": _estimate_json(c.multiplier),
-        "multiplier_without_law": c.check,
-        "at_smallest": _estimate_json(c.at_smallest),
-        "at_smallest_tokens": c.at_smallest_tokens,
-        "growth": _estimate_json(c.growth),
-        "trend": None if c.refused else c.trend,
-        "is_extrapolated": c.is_extrapolated,
-        "notes": list(c.notes),
     }
 
 
@@ -210,3 +188,14 @@ def _estimate_json(estimate: Estimate | None) -> dict[str, float | None] | None:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def plain(value: object) -> object:
+    """Any facts as JSON values: null where a number is none; what was said, in English."""
+    if isinstance(value, Estimate):
+        return _estimate_json(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return _finite(value) if isinstance(value, float) else in_english(value)

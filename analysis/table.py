@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from analysis.fitting.result import Estimate
+from analysis.language import in_english, say
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,8 @@ class Multiplier(Estimate):
     """An estimate whose value 0 or inf tells that the data set only a bound."""
 
 
-Cell = str | int | float | bool | None | Estimate
+Plain = str | int | float | bool | None
+Cell = Plain | Estimate
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Table:
         """The rows as people read them."""
         return [[cell_text(cell) for cell in row] for row in self.rows]
 
-    @property
+    @cached_property  # asked for every cell
     def is_number(self) -> list[bool]:
         """Per column, whether its cells are numbers (to be set flush right)."""
         cells = [[row[i] for row in self.rows if row[i] is not None] for i in range(len(self.columns))]
@@ -40,6 +44,23 @@ class Table:
             and all(isinstance(cell, int | float | Estimate) and not isinstance(cell, bool) for cell in column)
             for column in cells
         ]
+
+    @property
+    def spread(self) -> tuple[list[str], list[Sequence[Plain]]]:
+        """Names and cells of columns as programs read them: in English, an Estimate as value, lower and upper end."""
+        header: list[str] = []
+        columns: list[Sequence[Plain]] = []
+        for i, column in enumerate(self.columns):
+            cells = [row[i] for row in self.rows]
+            name = str(in_english(column))
+            if any(issubclass(kind, Estimate) for kind in set(map(type, cells))):
+                ends = [(x.value, x.lo, x.hi) if isinstance(x, Estimate) else (x, None, None) for x in cells]
+                header += [name, f"{name} lo", f"{name} hi"]
+                columns += [[end[k] for end in ends] for k in range(3)]
+            else:
+                header.append(name)
+                columns.append(cells)  # type: ignore[arg-type]  # no Estimate is among them
+        return header, columns
 
 
 def cell_text(cell: Cell) -> str:
@@ -51,7 +72,7 @@ def cell_text(cell: Cell) -> str:
     if isinstance(cell, Estimate):
         return estimate_text(cell)
     if isinstance(cell, bool):
-        return "yes" if cell else "no"
+        return say("yes") if cell else say("no")
     if isinstance(cell, int):
         return f"{cell:,}"
     if isinstance(cell, float):
@@ -64,7 +85,7 @@ def number_text(value: float, digits: int = 4) -> str:
     if math.isnan(value):
         return "–"
     if math.isinf(value):
-        return "no limit"
+        return say("no limit")
     if value == 0 or not 1e-4 <= abs(value) < 1e7:
         return f"{value:.{digits}g}"
     return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
@@ -79,50 +100,57 @@ def estimate_text(estimate: Estimate) -> str:
 
     def text(end: float) -> str:
         if not math.isfinite(end):
-            return "no limit"
+            return say("no limit")
         return f"{end:.3g}" if abs(end) >= 1e7 else f"{end:,.{places}f}"
 
     if not (math.isfinite(lo) or math.isfinite(hi)):
-        return f"{text(value)} (no interval)"
-    return f"{text(value)} ({text(lo)} to {text(hi)})"
+        return say("{value} (no interval)", value=text(value))
+    return say("{value} ({lo} to {hi})", value=text(value), lo=text(lo), hi=text(hi))
 
 
 def _bound_text(m: Multiplier) -> str:
     """A multiplier that is a bound, in the words of the headline; also where the interval sets no limit."""
-    end, word = (m.hi, "below") if m.value == 0 else (m.lo, "above")
+    is_upper = m.value == 0
+    end = m.hi if is_upper else m.lo
     if end == m.value:
-        return f"{word} all that was measured"
+        return say("below all that was measured") if is_upper else say("above all that was measured")
     if not (math.isfinite(end) and end > 0):
-        return "no limit"
-    return f"{word} {end:.2f}" if end >= 0.1 else f"{word} {end:.2g}"
+        return say("no limit")
+    number = f"{end:.2f}" if end >= 0.1 else f"{end:.2g}"
+    return say("below {hi}", hi=number) if is_upper else say("above {lo}", lo=number)
 
 
 def csv_bytes(table: Table) -> bytes:
     """The table as CSV (RFC 4180, UTF-8). Text that a spreadsheet would run as a formula gets a leading '."""
-    spread = [any(isinstance(row[i], Estimate) for row in table.rows) for i in range(len(table.columns))]
-    header: list[str] = []
-    for column, wide in zip(table.columns, spread, strict=True):
-        header += [column, f"{column} lo", f"{column} hi"] if wide else [column]
+    header, columns = table.spread
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow([_inert(name) for name in header])
-    for row in table.rows:
-        cells: list[object] = []
-        for cell, wide in zip(row, spread, strict=True):
-            if wide:
-                cells += [cell.value, cell.lo, cell.hi] if isinstance(cell, Estimate) else [cell, None, None]
-            else:
-                cells.append(cell)
-        writer.writerow([_raw(cell) for cell in cells])
+    writer.writerows(zip(*map(_raw_column, columns), strict=True))
     return out.getvalue().encode()
 
 
-def _raw(cell: object) -> str:
-    if cell is None or (isinstance(cell, float) and not math.isfinite(cell)):
-        return ""
+def _raw_column(cells: Sequence[Plain]) -> Sequence[Plain]:
+    """Cells as `csv` writes them right; by columns, since a table of points has millions."""
+    kinds = set(map(type, cells))
+    if kinds <= {int, type(None)}:
+        return cells
+    if kinds <= {int, float, type(None)}:
+        return [cell if cell is None or -math.inf < cell < math.inf else None for cell in cells]  # type: ignore[operator]
+    if kinds <= {str, bool, type(None)}:
+        known = {cell: _raw(cell) for cell in set(cells)}
+        return [known[cell] for cell in cells]
+    return [_raw(cell) for cell in cells]
+
+
+def _raw(cell: Plain) -> Plain:
     if isinstance(cell, str):
-        return _inert(cell)
-    return str(cell).lower() if isinstance(cell, bool) else repr(cell)
+        return _inert(str(in_english(cell)))
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    if isinstance(cell, float):
+        return float(cell) if math.isfinite(cell) else None  # NumPy's own would be written with its type
+    return cell
 
 
 def _inert(text: str) -> str:

@@ -11,10 +11,11 @@ from analysis.dose import DoseResponse
 from analysis.fit import Fit
 from analysis.fitting.result import Estimate
 from analysis.labels import count_text
+from analysis.language import say
 from analysis.laws.power import PowerLaw
 from analysis.points import Study
 from analysis.ranking import Ranking
-from analysis.records import Run
+from analysis.run import Run
 from analysis.table import Cell, Multiplier, Table
 
 
@@ -31,7 +32,7 @@ def fit_table(fits: Sequence[Fit], full_fits: Sequence[Fit] = ()) -> Table:
                 fit.recipe,
                 fit.domain,
                 PowerLaw.name,
-                "all for contrasts" if any(fit is full for full in full_fits) else "not held out",
+                say("all for contrasts") if any(fit is full for full in full_fits) else say("not held out"),
                 *(fit.params.get(name) for name in ("E", "B", "beta")),
                 fit.status.name.lower(),
                 fit.num_points,
@@ -42,8 +43,23 @@ def fit_table(fits: Sequence[Fit], full_fits: Sequence[Fit] = ()) -> Table:
                 100 * test.error if test else None,
             )
         )
-    columns = ("recipe", "domain", "law", "fitted to", "E", "B", "beta", "status", "points", "trunks")
-    return Table("fits", (*columns, "held-out D", "measured", "predicted", "error [%]"), tuple(rows))
+    columns = (
+        say("recipe"),
+        say("domain"),
+        say("law"),
+        say("fitted to"),
+        "E",
+        "B",
+        "beta",
+        say("status"),
+        say("points"),
+        say("trunks"),
+        say("held-out D"),
+        say("measured"),
+        say("predicted"),
+        say("error [%]"),
+    )
+    return Table("fits", columns, tuple(rows))
 
 
 def contrast_table(contrasts: Sequence[Contrast]) -> Table:
@@ -55,7 +71,7 @@ def contrast_table(contrasts: Sequence[Contrast]) -> Table:
                 c.a,
                 c.b,
                 c.domain,
-                "refused" if c.refused else c.decision.value,
+                say("refused") if c.refused else say(c.decision.value),
                 c.tokens,
                 c.gap,
                 _multiplier(c.multiplier),
@@ -65,19 +81,26 @@ def contrast_table(contrasts: Sequence[Contrast]) -> Table:
                 c.growth,
                 None if c.refused else c.trend,
                 c.refused or c.method,
+                None if c.probability is None else round(c.probability, 3),
             )
         )
     columns = (
         "A",
         "B",
-        "domain",
-        "decision",
+        say("domain"),
+        say("decision"),
         "D",
-        "gap A - B [nats per token]",
-        "multiplier",
-        "without a law",
+        say("gap A - B [nats per token]"),
+        say("multiplier"),
+        say("without a law"),
+        say("at the start"),
+        say("start D"),
+        say("growth"),
+        say("trend"),
+        say("method"),
+        say("probability that A is better"),
     )
-    return Table("contrasts", (*columns, "at the start", "start D", "growth", "trend", "method"), tuple(rows))
+    return Table("contrasts", columns, tuple(rows))
 
 
 def _multiplier(m: Estimate | None) -> Multiplier | None:
@@ -106,7 +129,7 @@ def run_table(study: Study) -> Table:
                 run.name,
                 run.fingerprint[:8],
                 study.recipe_of[run.fingerprint],
-                run.state,
+                say(run.state),
                 run.num_params,
                 ledger.tokens if ledger else None,
                 asked,
@@ -120,58 +143,28 @@ def run_table(study: Study) -> Table:
                 run.error,
             )
         )
-    columns = ("run", "fingerprint", "recipe", "state", "N", "D", "D asked for", "U", "epochs", "seeds")
     for lost in study.lost:
         blanks: tuple[Cell, ...] = (None,) * 10
-        rows.append((lost.name, lost.run_id, None, "interrupted", *blanks, "killed before it logged what it is"))
-    return Table(
-        "runs",
-        (*columns, f"loss on {study.target}", "C [FLOPs]", "tokens from trunk", "seconds", "error"),
-        tuple(rows),
-    )
-
-
-def point_table(study: Study) -> Table:
-    """Every EvalPoint of every run, a row per domain; `role` tells what the analysis did with it."""
-    roles = {(p.run, p.tokens, p.domain): "held_out" if p.is_held_out else "fit" for p in study.points}
-    rows: list[tuple[Cell, ...]] = []
-    for run in study.runs:
-        for point in run.points:
-            for domain, sums in point.domains.items():
-                rows.append(
-                    (
-                        study.recipe_of[run.fingerprint],
-                        run.name,
-                        run.fingerprint,
-                        run.state,
-                        ", ".join(f"{name} {seed}" for name, seed in run.seeds),
-                        run.num_params,
-                        point.tokens,
-                        run.ledger.unique_tokens if run.ledger else None,
-                        domain,
-                        sums.loss,
-                        sums.bpb,
-                        sums.sum_nats,
-                        sums.num_tokens,
-                        sums.num_bytes,
-                        point.at_decay_end,
-                        roles.get((run.name, point.tokens, domain), "trajectory"),
-                    )
-                )
+        why = say("killed before it logged what it is")
+        rows.append((lost.name, lost.run_id, None, say("interrupted"), *blanks, why))
     columns = (
-        "recipe",
-        "run",
-        "fingerprint",
-        "state",
-        "seeds",
+        say("run"),
+        say("fingerprint"),
+        say("recipe"),
+        say("state"),
         "N",
         "D",
-        "U of the run",
-        "domain",
-        "loss",
-        "bpb",
+        say("D asked for"),
+        "U",
+        say("epochs"),
+        say("seeds"),
+        say("loss on {domain}", domain=study.target),
+        say("C [FLOPs]"),
+        say("tokens from trunk"),
+        say("seconds"),
+        say("error"),
     )
-    return Table("points", (*columns, "sum_nats", "num_tokens", "num_bytes", "at_decay_end", "role"), tuple(rows))
+    return Table("runs", columns, tuple(rows))
 
 
 def ranking_table(study: Study, ranking: Ranking) -> Table:
@@ -182,8 +175,15 @@ def ranking_table(study: Study, ranking: Ranking) -> Table:
         losses = [_known(row.losses[domain]) for domain in shown]
         told = None if row.gap is None or ranking.lack else row.is_told_from_best
         rows.append((place, row.recipe, losses[0], _known(row.gap) if row.gap else None, told, *losses[1:]))
-    columns = ("place", "recipe", f"loss on {study.target}", "gap to the best", "told from the best")
-    return Table("ranking", (*columns, *(f"loss on {domain}" for domain in shown[1:])), tuple(rows))
+    columns = (
+        say("place"),
+        say("recipe"),
+        say("loss on {domain}", domain=study.target),
+        say("gap to the best"),
+        say("told from the best"),
+        *(say("loss on {domain}", domain=domain) for domain in shown[1:]),
+    )
+    return Table("ranking", columns, tuple(rows))
 
 
 def _known(estimate: Estimate) -> Cell:
@@ -210,9 +210,17 @@ def dose_table(dose: DoseResponse) -> Table:
                     step.lo > 0 or step.hi < 0 if step and math.isfinite(step.lo) else None,
                 )
             )
-    measured = ("dose", "recipe", f"loss on {dose.domain}", "gap to the reference", "multiplier")
-    columns = (*(("line",) if len(dose.lines) > 1 else ()), *measured)
-    return Table("doses", (*columns, "step from the dose below", "clear of zero"), tuple(rows))
+    columns = (
+        *((say("line"),) if len(dose.lines) > 1 else ()),
+        say("dose"),
+        say("recipe"),
+        say("loss on {domain}", domain=dose.domain),
+        say("gap to the reference"),
+        say("multiplier"),
+        say("step from the dose below"),
+        say("clear of zero"),
+    )
+    return Table("doses", columns, tuple(rows))
 
 
 def tokens_trained(study: Study) -> tuple[int, int]:
@@ -225,11 +233,12 @@ def trunk_text(study: Study) -> str:
     """What shared trunks saved, in a sentence."""
     trained, independent = tokens_trained(study)
     if trained == independent:
-        return "No trunk was shared: every run trained all of its tokens."
-    return (
-        f"{count_text(trained)} tokens were trained where independent runs would have needed "
-        f"{count_text(independent)}: shared trunks saved {1 - trained / independent:.0%}."
-    )
+        return say("No trunk was shared: every run trained all of its tokens.")
+    return say(
+        "{trained} tokens were trained where independent runs would have needed {independent}: shared trunks saved "
+        "{share}.",
+        trained=count_text(trained), independent=count_text(independent), share=f"{1 - trained / independent:.0%}",
+    )  # fmt: skip
 
 
 def cost_table(study: Study) -> Table:
@@ -242,18 +251,26 @@ def cost_table(study: Study) -> Table:
         spent = sum((r.flops or 0.0) - r.trunk_tokens * r.flops_per_token for r in runs)
         paces, mfus = ([v for r in runs if (v := getattr(r, key)) is not None] for key in ("tokens_per_second", "mfu"))
         rows.append(
-            (recipe or "all", len(runs), count_text(tokens), count_text(tokens - saved), count_text(saved),
+            (recipe or say("all"), len(runs), count_text(tokens), count_text(tokens - saved), count_text(saved),
              f"{spent:.3g}", f"{sum(r.seconds or 0.0 for r in runs) / 60:.3g}",
              f"{sum(map(_device_seconds, runs)) / 3600:.3g}", round(median(paces)) if paces else None,
              round(100 * median(mfus), 2) if mfus else None)
         )  # fmt: skip
-    columns = ("recipe", "complete runs", "tokens D, summed", "tokens trained", "saved by trunks", "FLOPs spent")
     on_gpu = {_is_gpu(run) for run in study.runs if run.ledger}
-    unit = "device hours" if len(on_gpu) > 1 else "GPU hours" if on_gpu == {True} else "CPU core hours"
-    more = ("minutes", unit, "tokens/s", "MFU [%]")
-    kept = [i for i in range(len(columns) + len(more)) if any(row[i] is not None for row in rows)]
-    named = (*columns, *more)
-    return Table("cost", tuple(named[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in rows))
+    columns = (
+        say("recipe"),
+        say("complete runs"),
+        say("tokens D, summed"),
+        say("tokens trained"),
+        say("saved by trunks"),
+        say("FLOPs spent"),
+        say("minutes"),
+        say("device hours") if len(on_gpu) > 1 else say("GPU hours") if on_gpu == {True} else say("CPU core hours"),
+        say("tokens/s"),
+        say("MFU [%]"),
+    )
+    kept = [i for i in range(len(columns)) if any(row[i] is not None for row in rows)]
+    return Table("cost", tuple(columns[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in rows))
 
 
 def _is_gpu(run: Run) -> bool:
@@ -276,4 +293,4 @@ def provenance_table(study: Study) -> Table:
         for key, value in run.environment.items():
             facts.setdefault(key, set()).add(value)
     rows = tuple((key, "; ".join(sorted(values))) for key, values in sorted(facts.items()))
-    return Table("provenance", ("fact", "value"), rows)
+    return Table("provenance", (say("fact"), say("value")), rows)

@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from analysis.language import say
 
 HEADER = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
 BLOCK_BYTES = 32 * 1024
@@ -27,16 +29,17 @@ class LogFile:
     """What one run file says. `warning` tells where reading stopped, if that was before the end.
 
     A run killed at its very start leaves a file without a run record: run_id and name then are those of its path,
-    <run dir>/wandb/offline-run-*/run-<id>.wandb.
+    <run dir>/wandb/offline-run-*/run-<id>.wandb; its job_type is empty.
     """
 
     path: Path
     run_id: str
     name: str
+    job_type: str
     start_seconds: float
-    config: dict[str, Any]
-    history: tuple[dict[str, Any], ...]
-    summary: dict[str, Any]
+    config: Mapping[str, Any]
+    history: Sequence[Mapping[str, Any]]
+    summary: Mapping[str, Any]
     has_ended: bool
     warning: str | None
 
@@ -48,7 +51,7 @@ def read_frames(data: bytes) -> tuple[list[bytes], str | None]:
     if a checksum does not match; what follows such a place is not read.
     """
     if data[: len(HEADER)] != HEADER[: len(data)]:
-        return [], "is not a W&B run file, or one of a newer version"
+        return [], say("is not a W&B run file, or one of a newer version")
     records: list[bytes] = []
     begun: bytes | None = None
     at = len(HEADER)
@@ -58,52 +61,75 @@ def read_frames(data: bytes) -> tuple[list[bytes], str | None]:
             at += left
             continue
         if at + FRAME.size > len(data):
-            return records, f"is cut off at byte {at} of {len(data)}"
+            return records, say("is cut off at byte {at} of {size}", at=at, size=len(data))
         checksum, length, kind = FRAME.unpack_from(data, at)
         piece = data[at + FRAME.size : at + FRAME.size + length]
         if len(piece) < length:
-            return records, f"is cut off at byte {at} of {len(data)}"
+            return records, say("is cut off at byte {at} of {size}", at=at, size=len(data))
         if zlib.crc32(piece, zlib.crc32(bytes([kind]))) != checksum:
-            return records, f"is damaged at byte {at} of {len(data)} (checksum)"
+            return records, say("is damaged at byte {at} of {size} (checksum)", at=at, size=len(data))
         if (kind in (FULL, FIRST)) != (begun is None) or kind not in (FULL, FIRST, MIDDLE, LAST):
-            return records, f"is damaged at byte {at} of {len(data)} (frame of type {kind})"
+            return records, say(
+                "is damaged at byte {at} of {size} (frame of type {kind})", at=at, size=len(data), kind=kind
+            )
         at += FRAME.size + length
         begun = (begun or b"") + piece
         if kind in (FULL, LAST):
             records.append(begun)
             begun = None
-    return records, None if begun is None else f"is cut off at byte {at} of {len(data)}"
+    return records, None if begun is None else say("is cut off at byte {at} of {size}", at=at, size=len(data))
+
+
+def named_by_path(path: Path) -> tuple[str, str]:
+    """The id and the name of a run as the path of its file tells them."""
+    run_id = path.stem.removeprefix("run-")
+    is_usual = len(path.parents) > 2 and path.parents[1].name == "wandb"
+    return run_id, path.parents[2].name if is_usual else run_id
 
 
 def read_log_file(path: Path) -> LogFile:
     """Read one run file as far as it is whole; OSError if it cannot be read at all."""
+    return parse_log(path, path.read_bytes())
+
+
+def parse_log(path: Path, data: bytes, reads: Callable[[str], bool] = lambda key: True) -> LogFile:
+    """What the run file at `path` says, which holds `data`. reads: which keys of its history are; the rest is left out.
+
+    A log may hold a thousand looks at the training for every evaluation, and decoding them takes most of the time.
+    """
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from wandb.proto import wandb_internal_pb2  # imports wandb, 0.6 s: only when a file is read
 
-    records, warning = read_frames(path.read_bytes())
-    run_id, start_seconds, has_ended = path.stem.removeprefix("run-"), 0.0, False
-    name = path.parents[2].name if len(path.parents) > 2 and path.parents[1].name == "wandb" else run_id
+    records, warning = read_frames(data)
+    run_id, name = named_by_path(path)
+    job_type, start_seconds, has_ended = "", 0.0, False
     config: dict[str, Any] = {}
     summary: dict[str, Any] = {}
     history: list[dict[str, Any]] = []
-    for payload in records:
-        record = wandb_internal_pb2.Record.FromString(payload)
-        kind = record.WhichOneof("record_type")
-        if kind == "run":
-            run_id, name = record.run.run_id, record.run.display_name or name
-            start_seconds = record.run.start_time.seconds + record.run.start_time.nanos * 1e-9
-            _update(config, record.run.config)
-            _update(summary, record.run.summary)
-        elif kind == "config":
-            _update(config, record.config)
-        elif kind == "summary":
-            _update(summary, record.summary)
-        elif kind == "history":
-            row: dict[str, Any] = {}
-            _assign(row, record.history.item)
-            history.append(row)
-        elif kind == "exit":
-            has_ended = True
-    return LogFile(path, run_id, name, start_seconds, config, tuple(history), summary, has_ended, warning)
+    for number, payload in enumerate(records, start=1):
+        try:
+            record = wandb_internal_pb2.Record.FromString(payload)
+            kind = record.WhichOneof("record_type")
+            if kind == "history":
+                row: dict[str, Any] = {}
+                _assign(row, [item for item in record.history.item if reads((item.nested_key or [item.key])[0])])
+                history.append(row)
+            elif kind == "run":
+                run_id, name = record.run.run_id, record.run.display_name or name
+                job_type = record.run.job_type
+                start_seconds = record.run.start_time.seconds + record.run.start_time.nanos * 1e-9
+                _update(config, record.run.config)
+                _update(summary, record.run.summary)
+            elif kind == "config":
+                _update(config, record.config)
+            elif kind == "summary":
+                _update(summary, record.summary)
+            elif kind == "exit":
+                has_ended = True
+        except (DecodeError, ValueError, RecursionError):  # its checksum is right: it was written like this
+            warning = say("holds a record that cannot be read (number {at} of {size})", at=number, size=len(records))
+            break
+    return LogFile(path, run_id, name, job_type, start_seconds, config, history, summary, has_ended, warning)
 
 
 def _update(tree: dict[str, Any], change: Any) -> None:
@@ -113,17 +139,24 @@ def _update(tree: dict[str, Any], change: Any) -> None:
         *parents, last = item.nested_key or [item.key]
         branch: Any = tree
         for key in parents:
-            branch = branch.get(key, {})
-        branch.pop(last, None)
+            branch = branch.get(key) if isinstance(branch, dict) else None
+        if isinstance(branch, dict):
+            branch.pop(last, None)
 
 
 def _assign(tree: dict[str, Any], items: Iterable[Any]) -> None:
-    """Set each item's value at its `key`, or at the path `nested_key`."""
-    for item in items:
-        *parents, last = item.nested_key or [item.key]
+    """Set each item's value at its `key`, or at the path `nested_key`. Raises ValueError for what is no JSON."""
+    items = list(items)
+    values = json.loads("[" + ",".join([item.value_json for item in items]) + "]")  # at once: three times as fast
+    for item, value in zip(items, values, strict=True):
+        path = item.nested_key
+        if len(path) < 2:
+            tree[path[0] if path else item.key] = value
+            continue
+        *parents, last = path
         branch = tree
         for key in parents:
             child = branch.get(key)
             branch[key] = child if isinstance(child, dict) else {}
             branch = branch[key]
-        branch[last] = json.loads(item.value_json)
+        branch[last] = value

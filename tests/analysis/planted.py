@@ -118,6 +118,7 @@ def config_of(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "schema": 1,
         "fingerprint": fingerprint(tree),
+        "results_version": 3,
         "spec": tree,
         "num_params": 100_000,
         "num_params_total": 165_000,

@@ -8,7 +8,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from planted import SIZES, config_of, eval_row, fingerprint, spec, summary_of, write_log, write_study
+from planted import (
+    SIZES,
+    config_of,
+    eval_row,
+    fingerprint,
+    log_bytes,
+    log_records,
+    spec,
+    summary_of,
+    write_log,
+    write_study,
+)
 
 from analysis.__main__ import main
 from analysis.answer import answer
@@ -132,6 +143,70 @@ def test_a_log_of_another_schema_is_refused(tmp_path: Path, monkeypatch: pytest.
     complete(tmp_path, spec(1000, 0))
     with pytest.raises(AnalysisError, match=r"config\.schema must be 1, got 2"):
         read_runs([str(tmp_path)])
+
+
+def of_version(version: int | None, folder: Path, tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log a complete run of a version of the results; None: as logs were before they told it."""
+    config = {key: value for key, value in config_of(tree).items() if key != "results_version"}
+    told = {} if version is None else {"results_version": version}
+    with monkeypatch.context() as patch:
+        patch.setattr("planted.config_of", lambda tree: config | told)
+        complete(folder, tree)
+
+
+def test_numbers_of_two_versions_of_the_code_are_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for size, version in ((1000, 3), (2000, 4), (4000, 4), (8000, None)):
+        of_version(version, tmp_path, spec(size, 0), monkeypatch)
+    logs = read_runs([str(tmp_path)])
+    assert sorted(run.ledger.tokens for run in logs.runs if run.ledger) == [2000, 4000]
+    (warning,) = logs.warnings
+    assert warning.startswith("2 of 4 runs are left out: an older version of the code")
+    assert warning in build_study(logs).warnings
+
+
+def test_a_log_from_before_versions_were_told_is_used_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for size, version in ((1000, None), (2000, 3)):
+        of_version(version, tmp_path, spec(size, 0), monkeypatch)
+    logs = read_runs([str(tmp_path)])
+    assert sorted(run.ledger.tokens for run in logs.runs if run.ledger) == [1000, 2000]
+    assert logs.warnings[0].startswith("1 of 2 runs do not tell which version of the code")
+
+
+def test_one_version_or_none_told_needs_no_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, version in (("told", 3), ("silent", None)):
+        for size in (1000, 2000):
+            of_version(version, tmp_path / folder, spec(size, 0), monkeypatch)
+        assert not read_runs([str(tmp_path / folder)]).warnings
+
+
+def test_a_published_report_in_the_folder_is_no_run(tmp_path: Path) -> None:
+    complete(tmp_path, spec(1000, 0))
+    records = log_records("report", {"schema": 1, "study": {"name": "demo"}}, [], {"headline": "x"})
+    records[0].run.job_type = "analysis"
+    path = tmp_path / "page" / "wandb" / "offline-run-x" / "run-analysis-0.wandb"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(log_bytes([record.SerializeToString() for record in records]))
+    logs = read_runs([str(tmp_path)])
+    assert (len(logs.runs), logs.lost) == (1, ())
+
+
+def test_a_record_that_is_no_record_stops_the_reading_there(tmp_path: Path) -> None:
+    """Its checksum is right, so it was written like this: by a newer version, or by hand."""
+    tree = spec(1000, 0)
+    good = [record.SerializeToString() for record in log_records("run", config_of(tree), [], None)]
+    for bad in (b"\xff\xff\xff", _history('{"open"'), _history("1, 2"), _history("[" * 100_000)):
+        path = tmp_path / "run" / "wandb" / "offline-run-x" / "run-x.wandb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(log_bytes([*good, bad]))
+        logs = read_runs([str(tmp_path)])
+        assert [run.state for run in logs.runs] == ["interrupted"]
+        assert logs.warnings == ("run-x.wandb holds a record that cannot be read (number 2 of 2); read up to there",)
+
+
+def _history(value: str) -> bytes:
+    (_, record) = log_records("run", {}, [{"eval/docs/sum_nats": 1}], None)
+    record.history.item[0].value_json = value
+    return record.SerializeToString()
 
 
 def test_a_place_without_logs_is_an_error(tmp_path: Path) -> None:

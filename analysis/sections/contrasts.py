@@ -1,0 +1,93 @@
+"""Contrasts: recipe against recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analysis import figures, tables
+from analysis.answer import Answer
+from analysis.contrast import Contrast
+from analysis.contrast_words import crossing_text
+from analysis.decision_figures import MAX_ROWS, forest_figure
+from analysis.language import say
+from analysis.points import Study
+from analysis.sections.section import Drawing, Section
+from analysis.verdict import Decision
+
+MAX_POINTS = 5
+"""Crossings that are told; the table of contrasts has the rest."""
+
+
+def section(study: Study, results: Answer) -> Section | None:
+    """None where there is no pair."""
+    if not results.contrasts:
+        return None
+    inner = {c.a for c in results.contrasts}  # a recipe that is itself contrasted is no reference
+    on_target = [c for c in results.contrasts if c.domain == study.target and c.b not in inner]
+    how = say(
+        "A against B at equal {match}. The multiplier is how many tokens B needs for each token of A to reach the loss "
+        "that the weaker of the two has at D tokens: above 1, A is better. A or B is called better where the 95 % "
+        "interval of the gap excludes 0, and nowhere else.",
+        match=study.match.replace("_", " "),
+    )
+    return Section(
+        "contrasts",
+        say("Contrasts"),
+        (how, _intervals(results.contrasts)),
+        tuple(_crossings(on_target)),
+        tuple(_drawings(study, results, on_target)),
+        (tables.contrast_table(results.contrasts),),
+        tuple(_reasons(results.contrasts)),
+    )
+
+
+def _intervals(contrasts: Sequence[Contrast]) -> str:
+    """What the intervals are, and whether seeds pair the recipes."""
+    if {c.reason for c in contrasts} & {"no_repeated_seeds", "too_few_repeated_seeds"}:
+        return say("Without repeated seeds there is none, and no interval.")
+    pairs = max(c.num_pairs for c in contrasts)
+    if pairs:
+        return say("Intervals are 95 %, each on its own. Recipes are paired by their {count} seeds.", count=pairs)
+    return say("Intervals are 95 %, each on its own.")
+
+
+def _crossings(contrasts: Sequence[Contrast]) -> list[str]:
+    """The crossings that noise cannot have made."""
+    settled = [(c, c.crossing) for c in contrasts if c.crossing and c.crossing.is_settled]
+    return [
+        say("{a} against {b}: {crossing}", a=c.a, b=c.b, crossing=crossing_text(c, crossing))
+        for c, crossing in settled[:MAX_POINTS]
+    ]
+
+
+def _drawings(study: Study, results: Answer, on_target: Sequence[Contrast]) -> list[Drawing]:
+    if results.lr_check is not None:  # one line per learning rate
+        return []
+    found = []
+    if (forest := forest_figure(study, on_target)) is not None:
+        references = {c.b for c in on_target}
+        caption = say(
+            "The gap of each contrast on {domain} and its token multiplier, with 95 % intervals; grey: cannot tell.",
+            domain=study.target,
+        )
+        if len(references) == 1:
+            caption += " " + say("A is the recipe of the row, B is {b}.", b=next(iter(references)))
+        if len(on_target) > MAX_ROWS:
+            caption += " " + say("The {count} with the largest gaps.", count=MAX_ROWS)
+        found.append(Drawing("contrasts", caption, forest))
+    if (multiplier := figures.multiplier_figure(study, on_target)) is not None:
+        caption = say("How many tokens of the reference one token of the recipe is worth, by the size of the weaker.")
+        found.append(Drawing("multiplier", caption, multiplier))
+    return found
+
+
+def _reasons(contrasts: Sequence[Contrast]) -> list[str]:
+    """Why some cannot tell: each reason once, with how many it is given for."""
+    counts: dict[str, int] = {}
+    for c in contrasts:
+        if c.refused is None and c.decision is Decision.CANNOT_TELL:
+            counts[c.why] = counts.get(c.why, 0) + 1
+    return [
+        say("{count} of {all} contrasts cannot tell. {why}", count=count, all=len(contrasts), why=why)
+        for why, count in counts.items()
+    ]

@@ -1,0 +1,15 @@
+"""Cost: tokens, FLOPs, hours, and what shared trunks saved."""
+
+from __future__ import annotations
+
+from analysis import tables
+from analysis.answer import Answer
+from analysis.language import say
+from analysis.points import Study
+from analysis.sections.section import Section
+
+
+def section(study: Study, results: Answer) -> Section | None:
+    """What the complete runs cost."""
+    text = say("Minutes are those of all runs one after another, tokens/s and MFU medians over runs.")
+    return Section("cost", say("Cost"), (f"{tables.trunk_text(study)} {text}",), tables=(tables.cost_table(study),))

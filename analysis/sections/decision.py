@@ -1,0 +1,112 @@
+"""Decision and regret: which recipe to take, what that may cost, and whether smaller runs would have told."""
+
+from __future__ import annotations
+
+from analysis.answer import Answer
+from analysis.decision import Decisions, decisions
+from analysis.decision_figures import decision_figure
+from analysis.fitting.result import Estimate
+from analysis.language import say
+from analysis.points import Study
+from analysis.sections.section import Drawing, Section
+from analysis.table import Cell, Table
+
+
+def section(study: Study, results: Answer) -> Section | None:
+    """None where there are no two recipes to decide between, or where they are learning rates of one."""
+    found = decisions(study, results.ranking) if results.lr_check is None else None
+    if found is None:
+        return None
+    paragraphs = [found.sentence]
+    if found.odds and len(found.odds) > 2:
+        paragraphs.append(
+            say(
+                "The more the losses look like noise, the more they are drawn together here: the lowest of many is low "
+                "partly by luck."
+            )
+        )
+    points = [found.smaller] if found.smaller else []
+    figure = decision_figure(study, found)
+    caption = say(
+        "The probability that a recipe has the lowest loss at {tokens} tokens, and the share of pairs of recipes that "
+        "smaller sizes put in the order which they have there, with 95 % intervals; dashed: chance.",
+        tokens=found.scale.text,
+    )
+    return Section(
+        "decision",
+        say("Decision and regret"),
+        tuple(paragraphs),
+        tuple(points),
+        (Drawing("decision", caption, figure),) if figure else (),
+        tuple(table for table in (odds_table(found), small_table(found)) if table.rows),
+        (say("The interval of a share of pairs allows for the recipes being few."),) if found.small else (),
+        facts=decision_json(found),
+    )
+
+
+def odds_table(found: Decisions) -> Table:
+    """A row per recipe, the most likely best first."""
+    rows: list[tuple[Cell, ...]] = [
+        (one.recipe, round(one.best, 3), one.regret) for one in sorted(found.odds, key=lambda one: -one.best)
+    ]
+    return Table(
+        "decision", (say("recipe"), say("probability of best"), say("expected regret [nats per token]")), tuple(rows)
+    )
+
+
+def small_table(found: Decisions) -> Table:
+    """A row per smaller scale and way of choosing."""
+    rows: list[tuple[Cell, ...]] = []
+    for one in found.small:
+        rows.append(
+            (
+                one.scale.text,
+                f"{100 * one.work:.2g} %",
+                say("laws up to there") if one.by == "law" else say("losses there"),
+                one.choice,
+                one.is_right,
+                one.accuracy,
+                one.pairs,
+                one.told,
+                one.wrong,
+                one.regret if len(found.odds) and found.by == "loss" else one.regret.value,
+            )
+        )
+    columns = (
+        say("size"), say("cost of the target"), say("chosen by"), say("choice"), say("same as at the target"),
+        say("share of pairs in order"), say("pairs"), say("told apart"), say("of these wrong"),
+        say("regret at the target [nats per token]"),
+    )  # fmt: skip
+    return Table("small_scales", columns, tuple(rows))
+
+
+def decision_json(found: Decisions) -> dict[str, object]:
+    """The decision for scripts."""
+    return {
+        "best": found.best,
+        "by": found.by,
+        "lack": found.lack,
+        "ceiling": found.ceiling,
+        "tokens": found.scale.tokens,
+        "num_params": found.scale.num_params,
+        "odds": [{"recipe": one.recipe, "best": one.best, "regret": _ends(one.regret)} for one in found.odds],
+        "small_scales": [
+            {
+                "tokens": one.scale.tokens,
+                "num_params": one.scale.num_params,
+                "by": one.by,
+                "choice": one.choice,
+                "is_right": one.is_right,
+                "accuracy": _ends(one.accuracy),
+                "pairs": one.pairs,
+                "told": one.told,
+                "wrong": one.wrong,
+                "regret": one.regret.value,
+            }
+            for one in found.small
+        ],
+    }
+
+
+def _ends(estimate: Estimate) -> dict[str, float]:
+    return {"value": estimate.value, "lo": estimate.lo, "hi": estimate.hi}

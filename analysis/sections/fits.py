@@ -1,0 +1,35 @@
+"""Fits: the law of each recipe and domain, its parameters and how they were got."""
+
+from __future__ import annotations
+
+from analysis import tables
+from analysis.answer import Answer
+from analysis.language import say
+from analysis.points import Study
+from analysis.ranking import has_curves
+from analysis.sections.section import Section
+
+
+def section(study: Study, results: Answer) -> Section | None:
+    """None where there is no curve."""
+    if not has_curves(study):
+        return None
+    methods = sorted({fit.interval_method for fit in results.fits if fit.law is not None})
+    statuses = sorted({(fit.status.name.lower(), fit.status.value) for fit in (*results.fits, *results.full_fits)})
+    return Section(
+        "fits",
+        say("Fits"),
+        (
+            " ".join(
+                (
+                    say(
+                        "L(D) = E + B / D^beta, in nats per token, by Huber loss on log L; the largest size is held "
+                        "out and predicted."
+                    ),
+                    *(say("Intervals: {method}.", method=method) for method in methods),
+                )
+            ),
+        ),
+        tables=(tables.fit_table(results.fits, results.full_fits),),
+        notes=tuple(f"{name}: {say(text)}" for name, text in statuses),
+    )
