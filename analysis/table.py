@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from analysis.fitting.result import Estimate
-from analysis.language import in_english, say
+from analysis.language import Said, in_english, say
 
 
 @dataclass(frozen=True)
@@ -121,36 +119,35 @@ def _bound_text(m: Multiplier) -> str:
 
 
 def csv_bytes(table: Table) -> bytes:
-    """The table as CSV (RFC 4180, UTF-8). Text that a spreadsheet would run as a formula gets a leading '."""
+    """The table as CSV (RFC 4180, UTF-8). Text that a spreadsheet would run as a formula gets a leading '.
+
+    By columns, each distinct value once: a table of points has millions of cells.
+    """
     header, columns = table.spread
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow([_inert(name) for name in header])
-    writer.writerows(zip(*map(_raw_column, columns), strict=True))
-    return out.getvalue().encode()
+    rows = zip(*([known[cell] for cell in cells] for known, cells in map(_raw_column, columns)), strict=True)
+    lines = [",".join(_raw(name) for name in header), *map(",".join, rows)]
+    return "".join(f"{line}\r\n" for line in lines).encode()
 
 
-def _raw_column(cells: Sequence[Plain]) -> Sequence[Plain]:
-    """Cells as `csv` writes them right; by columns, since a table of points has millions."""
+def _raw_column(cells: Sequence[Plain]) -> tuple[Mapping[object, str], Sequence[object]]:
+    """What stands for each distinct value, and the values: with their types where values of two may be equal."""
+    keys: Sequence[object] = cells
     kinds = set(map(type, cells))
-    if kinds <= {int, type(None)}:
-        return cells
-    if kinds <= {int, float, type(None)}:
-        return [cell if cell is None or -math.inf < cell < math.inf else None for cell in cells]  # type: ignore[operator]
-    if kinds <= {str, bool, type(None)}:
-        known = {cell: _raw(cell) for cell in set(cells)}
-        return [known[cell] for cell in cells]
-    return [_raw(cell) for cell in cells]
+    if len(kinds - {type(None)}) > 1 or Said in kinds:  # 1 == 1.0 == True; two of one text may differ in English
+        keys = [(type(cell), getattr(cell, "english", None), cell) for cell in cells]
+    distinct = dict(zip(keys, cells, strict=True))
+    return {key: _raw(cell) for key, cell in distinct.items()}, keys
 
 
-def _raw(cell: Plain) -> Plain:
-    if isinstance(cell, str):
-        return _inert(str(in_english(cell)))
+def _raw(cell: Plain) -> str:
+    if cell is None or (isinstance(cell, float) and not math.isfinite(cell)):
+        return ""
     if isinstance(cell, bool):
         return str(cell).lower()
-    if isinstance(cell, float):
-        return float(cell) if math.isfinite(cell) else None  # NumPy's own would be written with its type
-    return cell
+    if isinstance(cell, int | float):
+        return repr(float(cell) if isinstance(cell, float) else int(cell))  # NumPy's own would name their type
+    text = _inert(str(in_english(cell)))
+    return '"' + text.replace('"', '""') + '"' if any(sign in text for sign in ',"\r\n') else text
 
 
 def _inert(text: str) -> str:

@@ -17,10 +17,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+if not __package__:  # run as a file: else `import coverage`, which numba does, would find benchmarks/coverage.py
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,9 @@ from functools import partial
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
+
+if not __package__:  # run as a file: else `import coverage`, which numba does, would find benchmarks/coverage.py
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
 import pyarrow.csv
