@@ -97,7 +97,7 @@ class Decisions:
         first = next(one for one in self.odds if one.recipe == self.best)
         values = {
             "at": at, "best": self.best, "domain": self.domain, "count": len(self.odds), "chance": chance(first.best),
-            "regret": _nats(first.regret.value), "most": _nats(first.regret.hi),
+            "regret": _nats(first.regret.value), "most": f"{max(first.regret.hi, 1e-4):.2g}",
         }  # fmt: skip
         if self.by == "law":
             return say(

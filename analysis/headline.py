@@ -87,11 +87,13 @@ def _best_of_many(ranking: Ranking, main: Contrast) -> str:
     best = leaders[0]
     told = {"best": best, "count": count, "domain": ranking.target, "tokens": count_text(ranking.tokens)}
     if not ranking.behind:
+        last = ranking.rows[-1]
+        assert last.gap is not None
         return say(
-            "Cannot tell: {none} be told from {best}, which has the lowest loss on {domain} at {tokens} tokens.",
-            none=none_of(count - 1),
-            **told,
-        )
+            "Cannot tell: {none} be told from {best}, which has the lowest loss on {domain} at {tokens} tokens; the "
+            "largest gap, of {recipe}, is {gap} nats per token.",
+            none=none_of(count - 1), recipe=last.recipe, gap=estimate_text(last.gap), **told,
+        )  # fmt: skip
     other = main.a if main.b == best else main.b
     worth = _worth(main) if main.decision is not Decision.CANNOT_TELL else None
     if len(leaders) == 1:
@@ -115,10 +117,15 @@ def _best_of_many(ranking: Ranking, main: Contrast) -> str:
         return say(
             "{sentence}. {best} is better than {other}: {worth}.", sentence=text, best=best, other=other, worth=worth
         )
-    behind = [row.recipe for row in ranking.behind]
-    if len(behind) == 1:
-        return say("{sentence}; {recipe} is behind.", sentence=text, recipe=behind[0])
-    return say("{sentence}; {recipes} are behind.", sentence=text, recipes=_some(behind))
+    nearest = ranking.behind[0]
+    assert nearest.gap is not None
+    told = {"sentence": text, "recipe": nearest.recipe, "gap": estimate_text(nearest.gap)}
+    if len(ranking.behind) == 1:
+        return say("{sentence}; {recipe} is {gap} nats per token behind.", **told)
+    return say(
+        "{sentence}; {recipes} are behind, the nearest, {recipe}, by {gap} nats per token.",
+        recipes=_some([row.recipe for row in ranking.behind]), **told,
+    )  # fmt: skip
 
 
 def _some(names: Sequence[str]) -> str:

@@ -20,13 +20,13 @@ from analysis.run_table import RunTable
 from analysis.table_checks import check_rows
 
 NAMES: Mapping[str, tuple[str, ...]] = {
-    "N": ("N", "params", "num_params", "n_params", "parameters"),
-    "D": ("D", "tokens", "num_tokens", "n_tokens", "train_tokens"),
+    "N": ("N", "params", "num_params", "n_params", "parameters", "num_parameters", "model_size"),
+    "D": ("D", "tokens", "num_tokens", "n_tokens", "train_tokens", "training_tokens"),
     "U": ("U", "unique_tokens", "num_unique_tokens"),
-    "C": ("C", "flops", "compute"),
+    "C": ("C", "flops", "flop", "compute", "training_flops", "training_flop"),
     "P": ("P", "pretrain_tokens"),
     "L": ("L", "loss", "val_loss"),
-    "loss": ("loss", "val_loss", "validation_loss"),
+    "loss": ("loss", "val_loss", "validation_loss", "eval_loss", "test_loss", "final_loss"),
     "metric": ("metric", "error", "accuracy"),
     "recipe": ("recipe",),
     "run": ("fingerprint", "run", "run_id"),
@@ -35,10 +35,13 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "domain": ("domain",),
     "role": ("role",),
 }
-"""Letters, and the column names that are taken for them where the user says nothing; the first that is there counts."""
+"""Letters, and the column names that are taken for them where the user says nothing; the first that is there counts.
+Case does not matter for words, nor spaces for underscores; for single letters it does: N parameters, n of anything."""
 AMOUNTS = ("N", "D", "U", "C", "P", "L")
 WEIGHTS = ("w", "weights")
 WEIGHT_PREFIX = "w:"
+SEPARATORS = ",;\t"
+HEADER_BYTES = 1 << 20
 COMPARISONS = ("!=", ">=", "<=", "=", ">", "<")
 
 
@@ -153,7 +156,10 @@ def read_table(
 
 
 def read_raw(path: str | Path) -> RawTable:
-    """The cells of a CSV or parquet file. Raises AnalysisError for one that is neither or holds nothing."""
+    """The cells of a CSV (of commas, semicolons or tabs) or parquet file, its column names without spaces around them.
+
+    Raises AnalysisError for one that is neither or holds nothing.
+    """
     import pyarrow as pa
     from pyarrow import csv, parquet
 
@@ -161,16 +167,22 @@ def read_raw(path: str | Path) -> RawTable:
     if not path.is_file():
         raise AnalysisError(f"no such table: {str(path)!r}")
     try:
-        read = parquet.read_table if path.suffix.lower() in (".parquet", ".pq") else csv.read_csv
-        table = read(path)
-    except (pa.ArrowException, OSError) as error:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            table = parquet.read_table(path)
+        else:
+            with pa.input_stream(str(path)) as stream:
+                header = stream.read(HEADER_BYTES).partition(b"\n")[0].decode(errors="replace")
+            sign = max(SEPARATORS, key=header.count)
+            table = csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=sign))
+        names = [name.strip() for name in table.column_names]
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise AnalysisError(f"cannot read {str(path)!r} as a table: {str(error).splitlines()[0]}") from error
-    names = table.column_names
     if twice := {name for name in names if names.count(name) > 1}:
         raise AnalysisError(f"{path.name}: the column {min(twice)!r} is there twice")
     if not table.num_rows:
         raise AnalysisError(f"{path.name}: the table has no rows")
-    return RawTable(path.name, {n: table.column(n).to_pylist() for n in names}, np.arange(1, table.num_rows + 1))
+    cells = (column.to_pylist() for column in table.columns)
+    return RawTable(path.name, dict(zip(names, cells, strict=True)), np.arange(1, table.num_rows + 1))
 
 
 def _amounts(
@@ -217,7 +229,9 @@ def _place(raw: RawTable, named: Mapping[str, str], key: str) -> str | None:
     if key in named:
         raw.column(named[key], key)
         return named[key]
-    return next((name for name in NAMES[key] if name in raw.columns), None)
+    spoken = {name.lower().replace(" ", "_"): name for name in reversed(raw.columns)}
+    there = (name if name in raw.columns else spoken.get(name) for name in NAMES[key])
+    return next((name for name in there if name is not None), None)
 
 
 def _units(raw: RawTable, place: str | None, run: NDArray[np.str_]) -> NDArray[np.str_]:
@@ -270,7 +284,7 @@ def _met(raw: RawTable, condition: str) -> NDArray[np.bool_]:
 
 def _compare(cell: Any, sign: str, wanted: str) -> bool:
     number, wanted_number = _number(cell), _number(wanted)
-    a: Any = "" if cell is None else str(cell)
+    a: Any = "" if number is not None and np.isnan(number) else str(cell)  # empty, or NaN
     b: Any = wanted
     if number is not None and wanted_number is not None and np.isfinite([number, wanted_number]).all():
         a, b = number, wanted_number
@@ -281,12 +295,14 @@ def _compare(cell: Any, sign: str, wanted: str) -> bool:
 
 
 def _number(cell: Any) -> float | None:
-    """A cell as a number; nan where it is empty, None where it is something else."""
+    """A cell as a number, 12.5% as 0.125; nan where it is empty, None where it is something else."""
     if cell is None or cell == "":
         return float("nan")
     if isinstance(cell, bool):
         return None
     try:
+        if isinstance(cell, str) and cell.endswith("%"):
+            return float(cell[:-1]) / 100
         return float(cell)
     except (TypeError, ValueError):
         return None

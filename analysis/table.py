@@ -9,11 +9,16 @@ from functools import cached_property
 
 from analysis.fitting.result import Estimate
 from analysis.language import Said, in_english, say
+from analysis.verdict import chance
 
 
 @dataclass(frozen=True)
 class Multiplier(Estimate):
     """An estimate whose value 0 or inf tells that the data set only a bound."""
+
+
+class Probability(float):
+    """A probability: on paper to two places and never 0 or 1, in full for programs."""
 
 
 Plain = str | int | float | bool | None
@@ -73,6 +78,8 @@ def cell_text(cell: Cell) -> str:
         return say("yes") if cell else say("no")
     if isinstance(cell, int):
         return f"{cell:,}"
+    if isinstance(cell, Probability):
+        return chance(cell)
     if isinstance(cell, float):
         return number_text(cell)
     return cell
@@ -90,11 +97,21 @@ def number_text(value: float, digits: int = 4) -> str:
 
 
 def estimate_text(estimate: Estimate) -> str:
-    """value (lo to hi), to as many places as the interval is wide; an end without limit is said in words."""
+    """value (lo to hi), to as many places as the interval is wide; an end without limit is said in words.
+
+    An end is not rounded to the value that would tell nothing (0, of a multiplier 1) by the last two of its places.
+    """
     value, lo, hi = estimate.value, estimate.lo, estimate.hi
     ends = [end for end in (value, lo, hi) if math.isfinite(end)]
     wide = max(ends) - min(ends) if ends else 0.0
-    places = min(6, max(0, 1 - math.floor(math.log10(wide)))) if wide > 0 else 4
+    places = max(0, 1 - math.floor(math.log10(wide))) if wide > 0 else 4
+    if value and math.isfinite(value):  # a value is never rounded away to 0
+        places = max(places, -math.floor(math.log10(abs(value))))
+    nothing = 1.0 if isinstance(estimate, Multiplier) else 0.0
+    if math.isfinite(lo) and math.isfinite(hi) and (lo - nothing) * (hi - nothing) > 0:
+        nearest = min(abs(lo - nothing), abs(hi - nothing))
+        places = max(places, min(places + 2, math.ceil(-math.log10(2 * nearest))))
+    places = min(6, places)
 
     def text(end: float) -> str:
         if not math.isfinite(end):

@@ -16,7 +16,7 @@ from analysis.laws.power import PowerLaw
 from analysis.points import Study
 from analysis.ranking import Ranking
 from analysis.run import Run
-from analysis.table import Cell, Multiplier, Table
+from analysis.table import Cell, Multiplier, Probability, Table
 
 
 def fit_table(fits: Sequence[Fit], full_fits: Sequence[Fit] = ()) -> Table:
@@ -81,7 +81,7 @@ def contrast_table(contrasts: Sequence[Contrast]) -> Table:
                 c.growth,
                 None if c.refused else c.trend,
                 c.refused or c.method,
-                None if c.probability is None else round(c.probability, 3),
+                None if c.probability is None else Probability(round(c.probability, 3)),
             )
         )
     columns = (

@@ -17,7 +17,7 @@ from analysis.fitting.minimise import Minimum, minimise, minimise_resamples
 from analysis.fitting.objective import Huber, Objective
 from analysis.fitting.profile import Derived, Parameter, Prediction
 from analysis.fitting.result import Estimate, Status
-from analysis.fitting.unequal_noise import scale_of
+from analysis.fitting.unequal_noise import log_scale_of
 from analysis.fitting.working import Working, efficient, is_minimum
 from analysis.language import say
 from analysis.laws.law import Array, Columns, Law
@@ -216,9 +216,9 @@ def fit_law(
 def held_apart(table: RunTable, hold_out: int) -> tuple[RunTable, RunTable]:
     """The rows that are fitted, and those at the `hold_out` largest scales.
 
-    Scale is C FLOPs where the table has them, else 6 N D, D or N. With fewer scales than that nothing is held out.
+    Scale is C FLOPs where the table has them, else 6 N D, D or N; of metrics over L alone, 1 / L. With fewer scales than that nothing is held out.
     """
-    scale = np.round(np.log(scale_of(table.columns)), 9)
+    scale = np.round(log_scale_of(table.columns), 9)
     order = np.unique(scale)
     if not 0 < hold_out < len(order):
         return table, table.where(np.zeros(len(table), bool))

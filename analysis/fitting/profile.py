@@ -58,7 +58,7 @@ class Surface:
         """Of u, (f,) each."""
         low = np.array([param.low for param in self.law.params], float)[self.free]
         high = np.array([param.high for param in self.law.params], float)[self.free]
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.is_log, np.log(low), low), np.where(self.is_log, np.log(high), high)
 
     def inside(self, theta: Array) -> Array:
@@ -224,7 +224,8 @@ def _metric(surface: Surface, u: Array) -> Array:
     """The Gauss-Newton matrix of the deviance at u, (f, f), with something on its diagonal."""
     J = surface.residuals(u[None])[1][0]
     normal = (J * surface.weights[:, None]).T @ J
-    return normal + np.diag(1e-12 * np.diag(normal) + 1e-300)
+    size = np.diag(normal)
+    return normal + np.diag(1e-12 * size + 1e-24 * size.max(initial=0.0) + 1e-200)
 
 
 def _minimise(

@@ -84,7 +84,8 @@ class RunNoise:
         """How many of the runs' levels are left to tell of the noise, the law having taken its own."""
         root = np.sqrt(self.weights)
         place = np.unique(self.runs, return_inverse=True)[1]
-        basis = np.linalg.qr(self.jacobian / np.linalg.norm(self.jacobian, axis=0) * root[:, None])[0]
+        size = np.linalg.norm(self.jacobian, axis=0)
+        basis = np.linalg.qr(self.jacobian[:, size > 0] / size[size > 0] * root[:, None])[0]
         taken = np.zeros((place.max() + 1, basis.shape[1]))
         np.add.at(taken, place, basis * root[:, None])
         return float((1 - (taken**2).sum(axis=1) / np.bincount(place, self.weights)).sum())
@@ -111,7 +112,7 @@ class RunNoise:
             score = (J * w[:, None]).T @ r - (sums * shrink[:, None]).T @ pull
             deviance = float((w * r * r).sum() - (shrink * pull**2).sum() - score @ _inverse(normal) @ score)
             deviance = max(deviance, 1e-12 * float((w * r * r).sum()), 1e-300)
-            scale = 1 / np.sqrt(np.maximum(np.diag(normal), 1e-300))
+            scale = _sizes(normal)
             determinant = np.linalg.slogdet(normal * np.outer(scale, scale) + 1e-12 * np.eye(len(scale)))[1]
             determinant -= 2 * np.log(scale).sum()
             likelihood.append(-0.5 * (np.log1p(k * total).sum() + determinant + self.degrees * np.log(deviance)))
@@ -146,7 +147,7 @@ class RunNoise:
         rows = np.einsum("ni,nj->nij", weighted, self.jacobian)[order]
         left = normal - np.add.reduceat(rows, first, axis=0)
         score = np.add.reduceat((weighted * self.residuals[:, None])[order], first, axis=0)
-        scale = 1 / np.sqrt(np.maximum(np.diag(normal), 1e-300))
+        scale = _sizes(normal)
         moved = np.linalg.pinv(left * np.outer(scale, scale), rcond=1e-12, hermitian=True) @ (score * scale)[..., None]
         moved = moved[..., 0] * scale
         share = float((self.weights >= self.precision).mean())
@@ -188,11 +189,17 @@ def _quantile(share: Array, sd: Array, degrees: float, confidence: float) -> Arr
     return high
 
 
+def _sizes(matrix: Array) -> Array:
+    """Of steps that cost as much along each coordinate; very long along one that the data say nothing of."""
+    diagonal = np.diag(matrix)
+    return 1 / np.sqrt(np.maximum(diagonal, max(1e-24 * diagonal.max(initial=0.0), 1e-200)))
+
+
 def _inverse(matrix: Array) -> Array:
     """Of a normal matrix, with unit diagonal on the way, or it drowns in rounding; directions without data get none."""
     if not matrix.size:  # every parameter is fixed
         return matrix
-    scale = 1 / np.sqrt(np.maximum(np.diag(matrix), 1e-300))
+    scale = _sizes(matrix)
     values, vectors = np.linalg.eigh(matrix * np.outer(scale, scale))
     values = np.maximum(values, 1e-13 * values.max())
     return (vectors / values) @ vectors.T * np.outer(scale, scale)

@@ -38,7 +38,7 @@ class UnequalNoise:
 
     def variance(self, at: Columns) -> Array:
         """Of rows `at` (n,), relative to the average row of the average recipe."""
-        log_scale = np.clip(np.log(scale_of(at)), self.low, self.high)
+        log_scale = np.clip(log_scale_of(at), self.low, self.high)
         return np.exp(self.gamma * (log_scale - self.centre))
 
     def precision(self, table: RunTable) -> Array:
@@ -50,13 +50,20 @@ class UnequalNoise:
 EQUAL = UnequalNoise(0.0, 0.0, 0.0, 0.0, {})
 
 
-def scale_of(at: Columns) -> Array:
-    """How large a run is, (n,): C FLOPs where they are known, else 6 N D, D or N; 1 where none of them is."""
-    if "C" in at:
-        return np.asarray(at["C"], float)
-    factors = [np.asarray(at[name], float) for name in ("N", "D") if name in at]
-    rows = len(next(iter(at.values())))
-    return np.prod(factors, axis=0) * (6.0 if len(factors) == 2 else 1.0) if factors else np.ones(rows)
+def log_scale_of(at: Columns) -> Array:
+    """How large a run is, (n,): C FLOPs where they are known, else 6 N D, D or N, as a logarithm; -inf for nothing.
+
+    Where only the loss L is known that a metric follows, the lower, the larger; 0 where nothing is.
+    """
+    with np.errstate(divide="ignore"):  # D may be 0: no fine-tuning data
+        logs = {name: np.log(np.asarray(at[name], float)) for name in ("C", "N", "D", "L") if name in at}
+    if "C" in logs:
+        return logs["C"]
+    if "N" in logs and "D" in logs:
+        return np.log(6.0) + logs["N"] + logs["D"]
+    if "N" in logs or "D" in logs:
+        return logs["D"] if "D" in logs else logs["N"]
+    return -logs["L"] if "L" in logs else np.zeros(len(next(iter(at.values()))))
 
 
 def unequal_noise(table: RunTable, response: Array) -> UnequalNoise:
@@ -66,7 +73,7 @@ def unequal_noise(table: RunTable, response: Array) -> UnequalNoise:
     counts = np.bincount(settings)
     repeated = counts[settings] > 1
     degrees = int((counts - 1).sum())
-    scale = np.log(scale_of(table.columns))
+    scale = log_scale_of(table.columns)
     if degrees < MIN_DEGREES or not np.isfinite(scale).all():
         return EQUAL
     off = (response - means[settings])[repeated]

@@ -9,7 +9,7 @@ from analysis.fitting.result import Estimate
 from analysis.language import say
 from analysis.points import Study
 from analysis.sections.section import Drawing, Section
-from analysis.table import Cell, Table
+from analysis.table import Cell, Probability, Table
 
 
 def section(study: Study, results: Answer) -> Section | None:
@@ -47,7 +47,7 @@ def section(study: Study, results: Answer) -> Section | None:
 def odds_table(found: Decisions) -> Table:
     """A row per recipe, the most likely best first."""
     rows: list[tuple[Cell, ...]] = [
-        (one.recipe, round(one.best, 3), one.regret) for one in sorted(found.odds, key=lambda one: -one.best)
+        (one.recipe, Probability(round(one.best, 3)), one.regret) for one in sorted(found.odds, key=lambda one: -one.best)
     ]
     return Table(
         "decision", (say("recipe"), say("probability of best"), say("expected regret [nats per token]")), tuple(rows)

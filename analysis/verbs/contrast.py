@@ -91,10 +91,11 @@ def _of_table(arguments: argparse.Namespace, at: Sequence[tuple[float | None, fl
     from analysis.logs import AnalysisError
     from analysis.read_table import read_table
     from analysis.table_contrast import compare_table
+    from analysis.verbs.pairs import pairs_of
 
     if len(arguments.places) > 1:
         raise AnalysisError(f"one table at a time, got {len(arguments.places)} places")
-    columns = _columns(arguments.columns)
+    columns = pairs_of(arguments.columns, "--columns", "LETTER=COLUMN")
     needs = {"unique_tokens": ("U",), "flops": ("C",), "weights": ("w",)}.get(arguments.match or "", ())
     where = [*arguments.where, *([f"domain={arguments.domain}"] if arguments.domain else [])]
     table = read_table(
@@ -132,18 +133,6 @@ def chosen(name: str, names: Sequence[str], option: str) -> str:
         what = f"is part of {len(like)} names: {', '.join(like)}" if like else f"must be one of: {'; '.join(names)}"
         raise AnalysisError(f"{option} {name!r} {what}")
     return like[0]
-
-
-def _columns(text: str | None) -> dict[str, str]:
-    from analysis.logs import AnalysisError
-
-    found = {}
-    for part in (text or "").split(",") if text else ():
-        letter, sign, column = part.partition("=")
-        if not (letter.strip() and sign and column.strip()):
-            raise AnalysisError(f"--columns must be LETTER=COLUMN,..., got {part!r}")
-        found[letter.strip()] = column.strip()
-    return found
 
 
 def _budget(text: str) -> tuple[float | None, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,11 @@ def test_csv_writes_plain_numbers_and_blanks_for_what_is_none() -> None:
     rows = ((1, 0.1, float("inf"), np.float64(0.5), True, "-1"), (None, 2, float("nan"), None, False, 3.0))
     lines = csv_bytes(Table("t", ("a", "b", "c", "d", "e", "=f"), rows)).decode().split("\r\n")
     assert lines == ["a,b,c,d,e,'=f", "1,0.1,,0.5,true,'-1", ",2,,,false,3.0", ""]
+
+
+def test_csv_holds_any_text_and_values_that_are_equal_but_of_other_types() -> None:
+    texts = ("a,b", 'say "no"', "two\nlines", " x ", "ä\r", "1")
+    rows = tuple((text, value) for text, value in zip(texts, (1, 1.0, True, 0.0, False, None), strict=True))
+    read = list(csv.reader(io.StringIO(csv_bytes(Table("t", ("text", "value"), rows)).decode(), newline="")))
+    assert [row[0] for row in read[1:]] == list(texts)
+    assert [row[1] for row in read[1:]] == ["1", "1.0", "true", "0.0", "false", ""]
