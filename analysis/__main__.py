@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,8 @@ VERBS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. Returns 0, or 2 with a one-line message for what the user can put right."""
+    # The systems that are solved are small: threads of the linear algebra would wait for each other. Before NumPy.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from analysis.logs import AnalysisError
 
     words = list(sys.argv[1:] if argv is None else argv)
@@ -34,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     assert verb is not None  # a word that is no verb ended in parse_args
     try:
         return int(verb.run(arguments))
+    except BrokenPipeError:  # who reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (AnalysisError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from analysis.fitting.result import Status
 from analysis.labels import count_text
 from analysis.language import say
 from analysis.points import Study
+from analysis.recipes import Recipe
 from analysis.run_caveats import exposure_caveats, run_caveats, some_of
 from analysis.table import estimate_text, number_text
 
@@ -227,11 +229,43 @@ def _contrast_caveats(study: Study, found: Sequence[Contrast]) -> list[str]:
                     a=c.a, b=c.b, check=number_text(c.check, 3), interval=estimate_text(m),
                 )
             )  # fmt: skip
-    return [*said, *_many(study, found), *_few_sizes(study)]
+    return [*said, *_at_other_models(study, found), *_many(study, found), *_few_sizes(study)]
 
 
 def _pair(c: Contrast) -> str:
     return say("{a} against {b} on {domain}", a=c.a, b=c.b, domain=c.domain)
+
+
+def _at_other_models(study: Study, found: Sequence[Contrast]) -> list[str]:
+    """Where the recipes of the first contrasts, which are of the largest model, come out otherwise at another N."""
+    recipes = {recipe.label: recipe for recipe in study.recipes}
+    on_target = [c for c in found if c.domain == study.target and not c.refused]
+    if not on_target:
+        return []
+    largest = recipes[on_target[0].b].num_params
+    decided = {_data(c, recipes): c.decision for c in on_target if recipes[c.b].num_params == largest}
+    others = [
+        say("{a} against {b}: {decision}", a=c.a, b=c.b, decision=say(c.decision.value))
+        for c in on_target
+        if recipes[c.b].num_params != largest and decided.get(_data(c, recipes), c.decision) is not c.decision
+    ]
+    if not others:
+        return []
+    return [
+        say(
+            "The answer is for models of N = {size}; at other N the same data came out otherwise ({others}).",
+            size=count_text(largest), others=some_of(others, 3),
+        )
+    ]  # fmt: skip
+
+
+def _data(c: Contrast, recipes: Mapping[str, Recipe]) -> tuple[str, ...]:
+    """What tells the data of both sides of a contrast."""
+    sides = [
+        {path: value for path, value in recipes[label].leaves.items() if path.startswith(("recipe.", "budget."))}
+        for label in (c.a, c.b)
+    ]
+    return tuple(json.dumps(side, sort_keys=True, default=str) for side in sides)
 
 
 def _many(study: Study, found: Sequence[Contrast]) -> list[str]:

@@ -93,7 +93,7 @@ def fit_table(
         raise AnalysisError("laws of a loss and laws of a metric cannot be compared: fit one kind at a time")
     tables, told = _tables(source, kinds, columns, response_column, group, cluster, where)
     if hold_out and not len(held_apart(tables[0], hold_out)[1]):
-        raise AnalysisError(f"{tables[0].source}: has no {hold_out + 1} scales (C, N D, D, N or L) to hold out {hold_out} of")
+        raise AnalysisError(f"{tables[0].source}: has no {hold_out + 1} scales (C, or N D) to hold out {hold_out} of")
     if hold_out is None:
         hold_out = told if told is not None else int(len(kinds) > 1)
     if objective is None:

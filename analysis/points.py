@@ -77,9 +77,11 @@ def build_study(logs: Logs) -> Study:
     sizes = sorted({run.ledger.tokens for run in complete if run.ledger})
     held_out = set(sizes[len(sizes) - about["hold_out"] :]) if 0 < about["hold_out"] < len(sizes) else set()
     complete = _once_each(complete, recipe_of, warnings)
-    points = [point for run in complete for point in _final_points(run, recipe_of[run.fingerprint], held_out)]
+    points = [point for run in complete for point in _final_points(run, recipe_of[run.fingerprint], held_out, warnings)]
     if not points:
-        why = next(run for run in complete if run.mid_schedule)
+        why = next((run for run in complete if run.mid_schedule), None)
+        if why is None:
+            raise AnalysisError(f"no run can enter a fit: {warnings[-1]}")
         raise AnalysisError(
             f"no run can enter a fit: all {len(complete)} complete ones were measured in the middle of their schedule"
             f" ({why.name}: {why.mid_schedule})"
@@ -137,8 +139,8 @@ def _study_of(runs: Sequence[Run], warnings: list[str]) -> dict[str, Any]:
     return {key: about[key] for key in ("name", "question", "target", "match", "hold_out")}
 
 
-def _final_points(run: Run, recipe: str, held_out: set[int]) -> list[Point]:
-    """The points of a complete run that may enter a fit: its last, unless that is in the middle of its schedule.
+def _final_points(run: Run, recipe: str, held_out: set[int], warnings: list[str]) -> list[Point]:
+    """The points of a complete run that may enter a fit: its last, if that is a loss and at the end of its schedule.
 
     A log that does not say counts as at the end; the caveats tell.
     """
@@ -152,9 +154,10 @@ def _final_points(run: Run, recipe: str, held_out: set[int]) -> list[Point]:
         )
     if run.mid_schedule:
         return []
-    for domain, sums in last.domains.items():
-        if not (math.isfinite(sums.loss) and sums.loss > 0):
-            raise AnalysisError(f"run {run.name}: loss on {domain} must be above 0, got {sums.loss}")
+    if wrong := [(d, s.loss) for d, s in last.domains.items() if not (math.isfinite(s.loss) and s.loss > 0)]:
+        told = {"run": run.name, "domain": wrong[0][0], "loss": str(wrong[0][1])}
+        warnings.append(say("{run} is left out: its last loss on {domain} is {loss}, which is none", **told))
+        return []
     return [
         Point(
             recipe=recipe,

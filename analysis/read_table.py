@@ -40,6 +40,8 @@ Case does not matter for words, nor spaces for underscores; for single letters i
 AMOUNTS = ("N", "D", "U", "C", "P", "L")
 WEIGHTS = ("w", "weights")
 WEIGHT_PREFIX = "w:"
+FLOPS_PER_TOKEN = 6.0
+"""Per parameter, for the one of N, D and C that a table lacks (C = 6 N D: Kaplan et al. 2020, arXiv 2001.08361)."""
 SEPARATORS = ",;\t"
 HEADER_BYTES = 1 << 20
 COMPARISONS = ("!=", ">=", "<=", "=", ">", "<")
@@ -100,11 +102,11 @@ def read_table(
 ) -> RunTable:
     """The runs of a CSV or parquet file, checked.
 
-    needs: letters that must be there (N, D, U, C, P, L, w); others are read where their usual names are there and every
-    cell is good. may_be_zero: letters of which 0 is an amount. columns: letter -> column name, for `w` (or `weights`)
-    a pattern such as train_*; also run, recipe, seed, trunk. response: `loss` or `metric`; response_column: where it
-    stands. group, cluster: columns that tell recipes, and units drawn at random, apart. where: comparisons that rows
-    must meet, such as domain=docs or C<1e22.
+    needs: letters that must be there (N, D, U, C, P, L, w; one of N, D and C may follow from the two others); others
+    are read where their usual names are there and every cell is good. may_be_zero: letters of which 0 is an amount.
+    columns: letter -> column name, for `w` (or `weights`) a pattern such as train_*; also run, recipe, seed, trunk.
+    response: `loss` or `metric`; response_column: where it stands. group, cluster: columns that tell recipes, and units
+    drawn at random, apart. where: comparisons that rows must meet, such as domain=docs or C<1e22.
 
     Raises AnalysisError, with the row where it is about one.
     """
@@ -150,7 +152,8 @@ def read_table(
         source=raw.source,
     )
     _one_domain(raw, named)
-    check_rows(table, run if identity else None, is_loss=response == "loss", may_be_zero=may_be_zero)
+    is_loss = response == "loss"
+    check_rows(table, run if identity else None, rest=_rest(raw), is_loss=is_loss, may_be_zero=may_be_zero)
     _one_unit(raw)
     return table
 
@@ -190,20 +193,27 @@ def _amounts(
 ) -> dict[str, Array]:
     """The columns that laws read as numbers; asked for, or there under their usual names without a bad cell."""
     found = {}
+    there = {letter for letter in AMOUNTS if _place(raw, named, letter) is not None}
     for letter in AMOUNTS:
         place = _place(raw, named, letter)
         if place is None:
-            if letter in needs:
+            if letter in needs and not (letter in "NDC" and there >= set("NDC") - {letter}):
                 usual = ", ".join(NAMES[letter])
-                there = ", ".join(raw.columns)
                 raise AnalysisError(
-                    f"{raw.source}: no column for {letter} (looked for {usual}); the table has: {there}; "
-                    f"say which with --columns {letter}=NAME"
+                    f"{raw.source}: no column for {letter} (looked for {usual}); "
+                    f"the table has: {', '.join(raw.columns)}; say which with --columns {letter}=NAME"
                 )
             continue
         is_clean = letter != "L" and all(_is_good(cell, letter in may_be_zero) for cell in raw.columns[place])
-        if letter in needs or letter in named or is_clean:
+        if letter in needs or letter in named or is_clean or (letter in "NDC" and set(needs) & set("NDC") - there):
             found[letter] = raw.numbers(place, letter)
+    with np.errstate(all="ignore"):  # what is wrong with a row is said of the column that it has
+        if "N" in needs and "N" not in found:
+            found["N"] = found["C"] / (FLOPS_PER_TOKEN * found["D"])
+        if "D" in needs and "D" not in found:
+            found["D"] = found["C"] / (FLOPS_PER_TOKEN * found["N"])
+        if "C" in needs and "C" not in found:
+            found["C"] = FLOPS_PER_TOKEN * found["N"] * found["D"]
     return found
 
 
@@ -229,7 +239,7 @@ def _place(raw: RawTable, named: Mapping[str, str], key: str) -> str | None:
     if key in named:
         raw.column(named[key], key)
         return named[key]
-    spoken = {name.lower().replace(" ", "_"): name for name in reversed(raw.columns)}
+    spoken = {name.lower().replace(" ", "_"): name for name in reversed(list(raw.columns))}
     there = (name if name in raw.columns else spoken.get(name) for name in NAMES[key])
     return next((name for name in there if name is not None), None)
 
@@ -240,6 +250,12 @@ def _units(raw: RawTable, place: str | None, run: NDArray[np.str_]) -> NDArray[n
         return run
     cells = raw.columns[place]
     return np.array([str(c) if c not in (None, "") else r for c, r in zip(cells, run, strict=True)], dtype=np.str_)
+
+
+def _rest(raw: RawTable) -> list[str]:
+    """All that is said of each row, such as its learning rate; but for columns that number or name the rows."""
+    told = [cells for cells in raw.columns.values() if len(set(map(str, cells))) < len(cells)]
+    return [str(row) for row in zip(*told, strict=True)] or [""] * len(raw.row)
 
 
 def _without_trajectories(raw: RawTable, where: Sequence[str]) -> RawTable:

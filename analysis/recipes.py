@@ -139,7 +139,7 @@ def reference_first(recipe: Recipe, target: str) -> tuple[Any, ...]:
 
     Least harm, then fewest filters and loosest thresholds, then all documents (or a random part) rather than the
     best ones, no dedup, no decontamination, shuffled, without repetition, the largest U, the most even mixture,
-    the smallest share of the target domain; then by label.
+    the smallest share of the target domain; then the largest model, which the answer is to hold for; then by label.
     """
     part = recipe.tree["recipe"]
     quality, weights = part.get("quality"), recipe.weights or {}
@@ -165,6 +165,7 @@ def reference_first(recipe: Recipe, target: str) -> tuple[Any, ...]:
         len(part["mixture"].get("stages", ())),
         round(sum(weight * math.log(weight) for weight in weights.values() if weight > 0), 9) if weights else 1.0,
         weights.get(target, 0.0),
+        -recipe.num_params,
         recipe.label,
     )
 

@@ -12,8 +12,8 @@ from analysis.logs import AnalysisError
 from analysis.run_table import RunTable
 
 COUNTS = ("N", "D", "U", "C", "P")
-MAX_STEP = 3e3
-"""Studies double their sizes or take ten times as many; between one size and the next lies no factor of thousands."""
+MAX_STEP = 2e4
+"""Studies double their sizes or take ten times as many; tiny proxies beside one target may lie 10,000 apart."""
 MAX_LOSS_STEP = 20.0
 MAX_FLOPS_OFF = 100.0
 """C over N D is about 6 however it is counted; a row that is off by this factor from the others has other units."""
@@ -22,11 +22,17 @@ WEIGHTS_TOLERANCE = 0.02
 
 
 def check_rows(
-    table: RunTable, identity: NDArray[np.str_] | None, *, is_loss: bool = True, may_be_zero: Sequence[str] = ()
+    table: RunTable,
+    identity: NDArray[np.str_] | None,
+    *,
+    rest: Sequence[str] | None = None,
+    is_loss: bool = True,
+    may_be_zero: Sequence[str] = (),
 ) -> None:
     """Raises AnalysisError for the first row that cannot be what it says.
 
-    identity: the run of each row, (n,), where the table names them. is_loss: the response must be above 0.
+    identity: the run of each row, (n,), where the table names them; rest: what else it says of each, to tell runs
+    without a name apart. is_loss: the response must be above 0.
     may_be_zero: columns of which 0 is an amount.
     """
     for name, column in table.columns.items():
@@ -39,7 +45,7 @@ def check_rows(
     if "w" in table.columns:
         _sums_to_one(table)
     _units(table, is_loss)
-    _once_each(table, identity)
+    _once_each(table, identity, rest)
     if len(table) < 2:
         raise AnalysisError(f"{table.source}: 1 point is left: no law can be fitted to it")
     if np.ptp(table.y) == 0:
@@ -102,13 +108,14 @@ def _units(table: RunTable, is_loss: bool) -> None:
             )
 
 
-def _once_each(table: RunTable, identity: NDArray[np.str_] | None) -> None:
-    """A run measured twice at one size is one measurement. Without names of runs, rows equal in all that is read."""
+def _once_each(table: RunTable, identity: NDArray[np.str_] | None, rest: Sequence[str] | None) -> None:
+    """A run measured twice at one size is one measurement. Without names of runs, rows equal in all that is said."""
     seen: dict[tuple[object, ...], int] = {}
     amounts = [np.asarray(column, float).reshape(len(table), -1) for column in table.columns.values()]
     for i in range(len(table)):
         at = tuple(float(value) for column in amounts for value in column[i])
-        who = (identity[i],) if identity is not None else (table.seed[i], float(table.y[i]))
+        told = (table.seed[i], float(table.y[i]), rest[i] if rest is not None else "")
+        who = (identity[i],) if identity is not None else told
         key = (str(table.recipe[i]), *who, *at)
         if key in seen:
             name = f"run {str(identity[i])!r}" if identity is not None else "the same run"

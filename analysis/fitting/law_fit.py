@@ -216,7 +216,8 @@ def fit_law(
 def held_apart(table: RunTable, hold_out: int) -> tuple[RunTable, RunTable]:
     """The rows that are fitted, and those at the `hold_out` largest scales.
 
-    Scale is C FLOPs where the table has them, else 6 N D, D or N; of metrics over L alone, 1 / L. With fewer scales than that nothing is held out.
+    Scale is C FLOPs where the table has them, else 6 N D, D or N; 1 / L for metrics over L alone. With fewer scales
+    than that nothing is held out.
     """
     scale = np.round(log_scale_of(table.columns), 9)
     order = np.unique(scale)
@@ -246,7 +247,8 @@ def _parameters(fit: LawFit, free: NDArray[np.bool_]) -> tuple[dict[str, Estimat
                 low, high = float(np.exp(low)), float(np.exp(high)) if high < 700 else np.inf
             low = max(low, 0.0) if param.low >= 0 else low
             low, high = min(low, float(value)), max(high, float(value))
-            if param.is_log and "^" not in param.unit and high > MAX_RATIO * low:
+            is_positive = param.low >= 0 and param.name != "E" and "^" not in param.unit
+            if is_positive and high > MAX_RATIO * low:
                 left_open.append(param.name)
         found[param.name] = Estimate(float(value), low, high)
     return found, tuple(dict.fromkeys(left_open))

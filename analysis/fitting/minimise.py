@@ -27,7 +27,7 @@ WIDEST, NARROWEST = 1e150, 1e-12
 NUM_PILOT, NUM_TRIED = 64, 5
 """Resamples that show whether one start is enough for a table, and starts for each where it is not."""
 MAX_STARTS = 24
-"""More starts than these are first compared where they are: a descent costs as much as hundreds of values."""
+"""Of a law that is not compiled: more are first compared where they are, for a descent costs hundreds of values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,8 @@ def minimise(
     surface = _surface(law, at, y, objective, fixed)
     counts = (np.ones(len(y)) if weights is None else np.asarray(weights, float))[None, :]
     starts = _inside(surface, _starts(law, at, y, fixed))
-    theta, values, converged = _lowest(surface, starts, counts, objective)
+    num_tried = len(starts) if isinstance(law, Posynomial) else MAX_STARTS
+    theta, values, converged = _lowest(surface, starts, counts, objective, num_tried)
     best, value, is_found = theta[0], float(values[0]), bool(converged[0])
     if isinstance(objective, AbsoluteDeviation) and len(surface.free) and np.isfinite(value):
         phi, value, is_found = least_absolute.finish(surface, surface.coordinates(best), counts[0])
@@ -86,7 +87,7 @@ def minimise_resamples(
     surface = _surface(law, at, y, objective, fixed)
     counts = np.asarray(counts, float)
     starts = _inside(surface, np.concatenate([start[None, :], _starts(law, at, y, fixed)]))
-    theta, values, converged = _lowest(surface, starts[:1], counts, objective)
+    theta, values, converged = _lowest(surface, starts[:1], counts, objective, 1)
     pilot = np.unique(np.linspace(0, len(counts) - 1, NUM_PILOT).round().astype(int))
     again = ~converged | _is_at_bound(surface, theta).any(axis=1)
     again[pilot] = True
@@ -112,7 +113,7 @@ def _starts(law: Law, at: Columns, y: Array, fixed: Mapping[str, float]) -> Arra
 
 
 def _lowest(
-    surface: Surface, starts: Array, counts: Array, objective: Objective, num_tried: int = MAX_STARTS
+    surface: Surface, starts: Array, counts: Array, objective: Objective, num_tried: int
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """The lowest minimum from s starts (s, p) for b weightings (b, n): thetas, values, whether each converged.
 

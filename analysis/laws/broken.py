@@ -81,7 +81,7 @@ class Broken(Law):
                     miss = design @ np.array([log_B, beta, c]) - np.log(y - E) * above
                     B = float(np.exp(np.clip(log_B, -27, 69)))
                     found.append((float(miss @ miss), E, B, max(float(beta), 0.0), float(c), np.exp(log_D_1), f))
-        return np.array(sorted(found))[:20, 1:]
+        return np.array(sorted(found))[:, 1:]
 
 
 def _falling(B: Array, beta: Array, c: Array, D_1: Array, f: Array, log_D: Array) -> Array:

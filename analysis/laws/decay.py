@@ -61,4 +61,4 @@ class Decay(Law):
             miss = epsilon - drop * reached - y
             k = max(float(drop), 1e-3 * float(np.ptp(y))) * np.exp(min(gamma * float(L.min()), 60.0))
             found.append((float(miss @ miss), epsilon, k, gamma))
-        return np.array(sorted(found))[:8, 1:]
+        return np.array(sorted(found))[:, 1:]

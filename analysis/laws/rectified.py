@@ -72,4 +72,4 @@ class Rectified(Law):
                     found.append((cost, E, B, knee**beta, beta))
         if not found:  # a loss that rises with the data: begin flat, at no fall at all
             found = [(0.0, float(y.min()), 1e-6, 1.0, 0.5)]
-        return np.array(sorted(found))[:12, 1:]
+        return np.array(sorted(found))[:, 1:]

@@ -118,7 +118,7 @@ def narrowest(field: Field, max_flops: float) -> tuple[PlannedRun, ...]:
 
     def score(shape: Shape) -> Score:
         over = max(0.0, field.flops(shape) / max_flops - 1)
-        return (over if over > 1e-9 else 0.0), field.precision.half_width(shape)
+        return (over, math.inf) if over > 1e-9 else (0.0, field.precision.half_width(shape))
 
     best = _search(field, score)
     value = score(best)
@@ -127,10 +127,24 @@ def narrowest(field: Field, max_flops: float) -> tuple[PlannedRun, ...]:
 
 def _search(field: Field, score: Callable[[Shape], Score]) -> Shape:
     """The best set that the starts lead to."""
-    starts = sorted(((score(shape), i, shape) for i, shape in enumerate(_starts(field))), key=lambda x: x[:2])
-    first = [shape for _, _, shape in starts[:NUM_STARTS]]
+    first = _best_starts(field, score)
     found = [_descend(field, shape, score) for shape in (*first, field.planned)]
     return min(found, key=score)
+
+
+def _best_starts(field: Field, score: Callable[[Shape], Score]) -> list[Shape]:
+    """The best few of the starts. They are tried from the cheapest on: once there are as many whose score is their cost
+    alone, the dearer ones cannot be among them, and their widths need not be worked out.
+    """
+    tried: list[tuple[Score, int, Shape]] = []
+    num_good = 0
+    for cost, i, shape in sorted(((field.flops(s), i, s) for i, s in enumerate(_starts(field))), key=lambda x: x[:2]):
+        value = score(shape)
+        tried.append((value, i, shape))
+        num_good += value == (0.0, cost)
+        if num_good == NUM_STARTS:
+            break
+    return [shape for _, _, shape in sorted(tried, key=lambda x: x[:2])[:NUM_STARTS]]
 
 
 def _starts(field: Field) -> Iterator[Shape]:

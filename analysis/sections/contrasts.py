@@ -24,11 +24,17 @@ def section(study: Study, results: Answer) -> Section | None:
         return None
     inner = {c.a for c in results.contrasts}  # a recipe that is itself contrasted is no reference
     on_target = [c for c in results.contrasts if c.domain == study.target and c.b not in inner]
+    matches = {
+        "tokens": say("tokens"),
+        "unique_tokens": say("unique tokens"),
+        "flops": say("FLOPs"),
+        "weights": say("weights"),
+    }
     how = say(
         "A against B at equal {match}. The multiplier is how many tokens B needs for each token of A to reach the loss "
         "that the weaker of the two has at D tokens: above 1, A is better. A or B is called better where the 95 % "
         "interval of the gap excludes 0, and nowhere else.",
-        match=study.match.replace("_", " "),
+        match=matches[study.match],
     )
     return Section(
         "contrasts",

@@ -47,7 +47,8 @@ def section(study: Study, results: Answer) -> Section | None:
 def odds_table(found: Decisions) -> Table:
     """A row per recipe, the most likely best first."""
     rows: list[tuple[Cell, ...]] = [
-        (one.recipe, Probability(round(one.best, 3)), one.regret) for one in sorted(found.odds, key=lambda one: -one.best)
+        (one.recipe, Probability(round(one.best, 3)), one.regret)
+        for one in sorted(found.odds, key=lambda one: -one.best)
     ]
     return Table(
         "decision", (say("recipe"), say("probability of best"), say("expected regret [nats per token]")), tuple(rows)

@@ -161,7 +161,13 @@ def _best_table(surface: MixtureSurface, best: Optimum) -> Table:
         say("epochs at best"),
     )
     rows = tuple(
-        (domain, best.current[domain], estimate, *best.alike[domain], round(best.epochs[domain], 3))
+        (
+            domain,
+            best.current[domain],
+            estimate if estimate.lo < estimate.hi else estimate.value,
+            *best.alike[domain],
+            round(best.epochs[domain], 3),
+        )
         for domain, estimate in best.weights.items()
     )
     return Table("best_mixture", columns, rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,7 +133,8 @@ def _theta(text: str | None) -> tuple[float, float, float] | None:
         return None
     try:
         told = {name.strip(): float(value) for name, value in (part.split("=") for part in text.split(","))}
-        if set(told) != {"E", "B", "beta"} or told["E"] < 0 or told["B"] <= 0 or told["beta"] <= 0:
+        is_whole = set(told) == {"E", "B", "beta"} and all(map(math.isfinite, told.values()))
+        if not is_whole or told["E"] < 0 or told["B"] <= 0 or told["beta"] <= 0:
             raise ValueError
     except ValueError:
         raise AnalysisError(

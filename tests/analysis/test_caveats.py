@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from planted import POOR, RICH, SIZES, demo_trees, spec, write_study
+from planted import POOR, RICH, SIZES, config_of, demo_trees, mixture_law, spec, weights_of, write_study
 
 from analysis.answer import answer
 from analysis.caveats import find_caveats
+from analysis.laws.power import PowerLaw
 from analysis.points import Study, build_study
 from analysis.records import read_runs
 from analysis.run_caveats import exposure_caveats
@@ -85,3 +88,29 @@ def test_diverged_and_unfinished_runs_are_named(clean: Study) -> None:
     caveats = find_caveats(replace(clean, runs=broken), answer(clean).fits, ())
     assert any("2 of 24 runs are not complete and enter no fit (1 diverged, 1 preempted)" in text for text in caveats)
     assert any(text.startswith("Runs diverged under ") for text in caveats)
+
+
+def test_the_answer_is_for_the_largest_model_and_says_where_others_come_out_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide, narrow = 1_600_000, 400_000
+    monkeypatch.setattr(
+        "planted.config_of",
+        lambda tree: config_of(tree) | {"num_params": wide if tree["model"]["hidden_size"] == 256 else narrow},
+    )
+    trees = [
+        spec(D, seed, weights, model__hidden_size=hidden)
+        for hidden in (256, 128) for weights in (RICH, POOR) for seed in range(3) for D in FOUR
+    ]  # fmt: skip
+
+    def law(tree: Mapping[str, Any], domain: str) -> PowerLaw:
+        weights = weights_of(tree)
+        return mixture_law(
+            weights if tree["model"]["hidden_size"] == 256 else {d: 1 - w for d, w in weights.items()}, domain
+        )
+
+    found = answer(read(write_study(tmp_path, trees, law=law)))
+    assert found.headline.startswith("80 % docs / 20 % code, N = 1.6M is better on docs")
+    said = [caveat for caveat in found.caveats if caveat.startswith("The answer is for models of N = 1.6M")]
+    assert len(said) == 1
+    assert "N = 400k: B better" in said[0]

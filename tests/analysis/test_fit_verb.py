@@ -175,6 +175,15 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+def test_the_benchmarks_run_as_files_from_anywhere(tmp_path: Path) -> None:
+    """`coverage`, which numba imports, must not be benchmarks/coverage.py."""
+    script = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
+    few = ["--replicates", "1", "--laws", "power", "--sizes", "5", "--seeds", "1"]
+    done = subprocess.run([sys.executable, str(script), *few], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[0])["studies"] == 1
+
+
 def test_every_verb_says_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
     from analysis.__main__ import VERBS
 

@@ -94,6 +94,7 @@ def test_a_multiplier_that_is_a_bound_is_called_that_and_nothing_else(
         (0.0, 0.0, 0.0, "below all that was measured"),
         (0.0, 0.0, float("inf"), "no limit"),
         (2.0, 1.5, 2.5, "2.0 (1.5 to 2.5)"),
+        (4.0, 1.03, 11.0, "4.00 (1.03 to 11.00)"),
     ],
 )
 def test_a_bound_reads_the_same_from_both_sides(value: float, lo: float, hi: float, text: str) -> None:

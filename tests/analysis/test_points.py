@@ -182,11 +182,16 @@ def test_a_complete_run_without_its_last_point_is_an_error(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("loss", [float("nan"), -1.0, 0.0])
-def test_an_impossible_loss_of_a_complete_run_is_an_error(tmp_path: Path, loss: float) -> None:
+def test_a_complete_run_with_an_impossible_loss_is_left_out_and_told_of(tmp_path: Path, loss: float) -> None:
     tree = spec(1000, 0)
     write_log(tmp_path, tree, [eval_row(1000, {"docs": loss, "code": 3.0})], summary_of(tree))
-    with pytest.raises(AnalysisError, match="loss on docs must be above 0"):
+    with pytest.raises(AnalysisError, match=r"no run can enter a fit: .* its last loss on docs is"):
         build_study(read_runs([str(tmp_path)]))
+    other = spec(1000, 1)
+    write_log(tmp_path, other, [eval_row(1000, {"docs": 4.0, "code": 3.0})], summary_of(other))
+    study = build_study(read_runs([str(tmp_path)]))
+    assert {point.loss for point in study.points} == {4.0, 3.0}
+    assert "is left out: its last loss on docs is" in " ".join(study.warnings)
 
 
 def test_no_complete_run_is_an_error_that_counts_them(tmp_path: Path) -> None:

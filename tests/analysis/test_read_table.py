@@ -82,9 +82,28 @@ def test_a_run_without_a_name_twice_is_refused_too(tmp_path: Path) -> None:
         read_table(written(tmp_path, cells))
 
 
+def test_a_row_number_hides_no_duplicate_and_a_learning_rate_is_no_duplicate(tmp_path: Path) -> None:
+    cells = repeated_row(good(), 2)
+    del cells["run"]
+    cells["index"] = [*range(7)]
+    with pytest.raises(AnalysisError, match="row 7: the same run is there before"):
+        read_table(written(tmp_path, cells))
+    cells["lr"] = [1e-3, 1e-3, 1e-3, 1e-3, 1e-3, 1e-3, 3e-4]
+    assert len(read_table(written(tmp_path, cells))) == 7
+
+
 def test_a_run_of_several_sizes_and_repeated_seeds_are_no_duplicates(tmp_path: Path) -> None:
     cells = {"run": ["a", "a", "b"], "seed": [0, 0, 1], "D": [1e9, 2e9, 1e9], "loss": [3.0, 2.8, 3.01]}
     assert len(read_table(written(tmp_path, cells))) == 3
+
+
+@pytest.mark.parametrize(("lacks", "has"), [("C", "ND"), ("D", "NC"), ("N", "CD")])
+def test_of_sizes_tokens_and_flops_two_give_the_third(tmp_path: Path, lacks: str, has: str) -> None:
+    whole = {"N": [1e6, 2e6, 4e6], "D": [1e9, 3e9, 2e9], "C": [6e15, 3.6e16, 4.8e16], "loss": [4.0, 3.5, 3.4]}
+    path = written(tmp_path, {name: cells for name, cells in whole.items() if name != lacks})
+    assert read_table(path, needs=(lacks, has[0])).columns[lacks] == pytest.approx(whole[lacks])
+    with pytest.raises(AnalysisError, match=f"no column for {lacks} "):
+        read_table(written(tmp_path, {"loss": whole["loss"], has[0]: whole[has[0]]}), needs=(lacks,))
 
 
 def test_all_equal_sizes_fit_no_law_of_sizes(tmp_path: Path) -> None:
@@ -159,12 +178,39 @@ def test_csv_and_parquet_are_read_alike(tmp_path: Path, write: Callable[[pa.Tabl
     assert list(table.run) == good()["run"]
 
 
+@pytest.mark.parametrize(("sign", "mark"), [(";", ""), ("\t", ""), (",", "\ufeff")])
+def test_other_separators_marks_and_spellings_are_read_alike(tmp_path: Path, sign: str, mark: str) -> None:
+    text = written(tmp_path, good()).read_text().replace("N,D,loss", " Params, Training Tokens , Val Loss")
+    (tmp_path / "other.csv").write_text(mark + text.replace(",", sign))
+    found = read_table(tmp_path / "other.csv", needs=("N", "D"))
+    assert found.columns["N"].tolist() == good()["N"]
+    assert found.y.tolist() == good()["loss"]
+
+
+def test_rows_without_a_value_can_be_left_out_as_the_message_says(tmp_path: Path) -> None:
+    for empty in ("nan", None, "NA"):
+        path = written(tmp_path, changed("loss", 3, empty))
+        assert read_table(path, where=["loss!="]).row.tolist() == [1, 2, 4, 5, 6]
+    whole = pa.table({**good(), "loss": [4.0, 3.8, float("nan"), 3.4, 3.2, 3.0]})
+    parquet.write_table(whole, tmp_path / "runs.parquet")
+    assert len(read_table(tmp_path / "runs.parquet", where=["loss!="])) == 5
+
+
+def test_a_percentage_is_a_share(tmp_path: Path) -> None:
+    cells = good() | {"error": ["81.5%", "70 %", "62%", "55%", "50%", "44%"]}
+    found = read_table(written(tmp_path, cells), response="metric")
+    assert found.y[:2].tolist() == [0.815, 0.7]
+
+
 def test_what_is_no_table_is_said(tmp_path: Path) -> None:
     with pytest.raises(AnalysisError, match="no such table"):
         read_table(tmp_path / "nothing.csv")
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(AnalysisError, match=r"cannot read '.*torn.parquet' as a table"):
         read_table(tmp_path / "torn.parquet")
+    (tmp_path / "latin.csv").write_bytes("N,D,loss,modèle\n1,2,3,a\n".encode("latin-1"))
+    with pytest.raises(AnalysisError, match=r"cannot read '.*latin.csv' as a table"):
+        read_table(tmp_path / "latin.csv")
     (tmp_path / "empty.csv").write_text("N,D,loss\n")
     with pytest.raises(AnalysisError, match="the table has no rows"):
         read_table(tmp_path / "empty.csv")

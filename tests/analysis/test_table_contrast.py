@@ -137,6 +137,26 @@ def test_branches_of_one_trunk_decide_nothing_however_well_they_fit() -> None:
     assert found.probability is None
 
 
+def test_few_trunks_do_not_pair_however_alike_their_rows_scatter() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(20):
+        rows = [
+            (D[i], float(loss(N[0], D[i], worth)) * math.exp(shift + rng.normal(0, 3e-4)), name, f"{name}{s}", str(s))
+            for name, worth in (("a", 1.5), ("b", 1.0))
+            for s in range(3)
+            for shift in (rng.normal(0, 0.003),)
+            for i in range(len(D))
+        ]
+        tokens, y, recipe, run, seed = (np.array(column) for column in zip(*rows, strict=True))
+        found = compare_table(RunTable({"D": tokens}, y, recipe, run, seed, np.arange(1, len(y) + 1)), "a", "b")
+        assert found.num_pairs == 0
+        assert found.gap is not None
+        true = float(loss(N[0], D[-1], 1.5) - loss(N[0], D[-1]))
+        covered += found.gap.lo <= true <= found.gap.hi
+    assert covered >= 18
+
+
 def test_one_size_with_seeds_is_decided_by_the_means_and_pairs_of_seeds() -> None:
     rng = np.random.default_rng(0)
 

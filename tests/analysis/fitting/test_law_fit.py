@@ -17,6 +17,7 @@ from analysis.fitting.result import Status
 from analysis.laws.chinchilla import Chinchilla
 from analysis.laws.data_constrained import DataConstrained
 from analysis.laws.law import Array, Columns
+from analysis.laws.mixture import Mixture
 from analysis.laws.power import Power
 from analysis.run_table import RunTable
 
@@ -104,6 +105,34 @@ def test_a_law_whose_extra_term_is_idle_says_which_parameter_is_not_settled() ->
     assert fit.status is Status.NOT_IDENTIFIED
     assert "alpha" in fit.unsettled
     assert "alpha" in fit.why
+
+
+def test_a_domain_that_no_run_used_is_not_settled_and_the_others_are() -> None:
+    rng = np.random.default_rng(5)
+    w = np.column_stack([rng.dirichlet(np.ones(3), 40), np.zeros(40)])
+    y = 1.5 + np.exp(w @ np.array([-0.5, 0.5, 1.0, 0.0]))
+    names = np.array([f"r{i}" for i in range(40)])
+    runs = RunTable({"w": w}, y * np.exp(rng.normal(0, 0.003, 40)), names, names, names, np.arange(40) + 1)
+    fit = fit_law(runs, Mixture(("a", "b", "c", "unused"), has_tokens=False))
+    assert (fit.status, fit.unsettled) == (Status.NOT_IDENTIFIED, ("b:unused",))
+    assert all(estimate.lo < estimate.value < estimate.hi for estimate in fit.params.values())
+
+
+def test_an_exponent_that_is_unknown_by_a_factor_of_ten_is_not_settled() -> None:
+    rng = np.random.default_rng(0)
+    N, D = (size.ravel() for size in np.meshgrid(np.geomspace(1e10, 1e12, 4), np.geomspace(1e11, 1e13, 4)))
+    y = (0.9 + 400 / N**0.34 + 410 / D**0.28) * np.exp(rng.normal(0, 0.1, 16))
+    names = np.array([f"r{i}" for i in range(16)])
+    fit = fit_law(RunTable({"N": N, "D": D}, y, names, names, names, np.arange(16) + 1), Chinchilla())
+    assert fit.status is Status.NOT_IDENTIFIED
+    assert {"alpha", "beta"} & set(fit.unsettled)
+
+
+def test_of_a_metric_over_the_loss_the_lowest_losses_are_the_largest_scales() -> None:
+    L = np.array([3.0, 2.0, 2.5, 4.0])
+    names = np.array(list("abcd"))
+    _, out = held_apart(RunTable({"L": L}, 1 / L, names, names, names, np.arange(4) + 1), 2)
+    assert sorted(out.columns["L"]) == [2.0, 2.5]
 
 
 def test_a_fixed_parameter_stays_and_has_no_width() -> None:
