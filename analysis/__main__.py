@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. Returns 0, or 2 with a one-line message for what the user can put right."""
     # The systems that are solved are small: threads of the linear algebra would wait for each other. Before NumPy.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from analysis.logs import AnalysisError
+    from analysis.runs.logs import AnalysisError
 
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="python -m analysis", description="Read runs, fit curves, write the report.")

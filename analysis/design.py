@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.labels import count_text
-from analysis.language import say
-from analysis.logs import AnalysisError
-from analysis.matching import why_not_comparable
+from analysis.contrasts.matching import why_not_comparable
+from analysis.page.labels import count_text
+from analysis.page.language import say
+from analysis.page.table import Table, number_text
 from analysis.planning.noise_floor import NoiseFloor
 from analysis.planning.plan import Plan
 from analysis.planning.planned_run import PlannedRun, flops_to_train
 from analysis.planning.precision import AssumedCurve, Forecast, Kind, Question, forecast, in_log_loss
 from analysis.planning.search import cheapest, field_of, narrowest
-from analysis.table import Table, number_text
+from analysis.runs.logs import AnalysisError
 
 FAR = 4
 """A loss is asked for at so many times the largest size."""

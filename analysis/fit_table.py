@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
+from analysis.fitting.frontier import Optimum, has_frontier, optimum
 from analysis.fitting.law_fit import HUBER, LawFit, fit_law, held_apart
 from analysis.fitting.objective import Huber, Objective
-from analysis.frontier import Optimum, has_frontier, optimum
+from analysis.fitting.predicted import Amounts, Predicted, predict_at
 from analysis.laws.law import Law, law_named
-from analysis.logs import AnalysisError
-from analysis.predicted import Amounts, Predicted, predict_at
-from analysis.read_table import read_table
-from analysis.run_table import RunTable
-from analysis.study_table import table_of
-from analysis.table_checks import check_for
+from analysis.runs.logs import AnalysisError
+from analysis.runs.read_table import read_table
+from analysis.runs.run_table import RunTable
+from analysis.runs.study_table import table_of
+from analysis.runs.table_checks import check_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,8 +163,8 @@ def _tables(
 
 
 def _of_runs(place: str, where: Sequence[str]) -> tuple[RunTable, int]:
-    from analysis.points import build_study
-    from analysis.records import read_runs
+    from analysis.runs.points import build_study
+    from analysis.runs.records import read_runs
 
     study = build_study(read_runs([place]))
     domain = study.target

@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.fitting.result import Estimate
-from analysis.labels import canonical
 from analysis.laws.law import Array
-from analysis.points import Study
-from analysis.recipes import Recipe
+from analysis.page.labels import canonical
+from analysis.runs.points import Study
+from analysis.runs.recipes import Recipe
 
 SEED = "seed"
 RESAMPLES = 1000

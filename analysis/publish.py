@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from analysis.language import in_english
-from analysis.logs import AnalysisError
+from analysis.page.language import in_english
+from analysis.page.table import Plain
 from analysis.report import Report
-from analysis.table import Plain
+from analysis.runs.logs import AnalysisError
 
 if TYPE_CHECKING:
     import wandb

@@ -9,9 +9,9 @@ from typing import Any
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
-from analysis.language import say
-from analysis.page import Page, Part
-from analysis.points import Study
+from analysis.page.language import say
+from analysis.page.page import Page, Part
+from analysis.runs.points import Study
 
 WIDTH, FIGURE_HEIGHT, TABLE_HEIGHT = 24, 12, 8
 """Of panels, in the units of W&B's grid, which is 24 wide."""

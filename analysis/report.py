@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis import render
-from analysis.answer import Answer, answer
-from analysis.language import speaking
-from analysis.latex import latex_bytes
-from analysis.page import Page, page
-from analysis.points import Study, build_study
-from analysis.records import read_runs
-from analysis.summary import plain, summary
-from analysis.table import csv_bytes
-from analysis.writing import write_whole
+from analysis.page import render
+from analysis.page.answer import Answer, answer
+from analysis.page.language import speaking
+from analysis.page.latex import latex_bytes
+from analysis.page.page import Page, page
+from analysis.page.summary import plain, summary
+from analysis.page.table import csv_bytes
+from analysis.page.writing import write_whole
+from analysis.runs.points import Study, build_study
+from analysis.runs.records import read_runs
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,10 @@ if not __package__:  # run as a file: else `import coverage`, which numba does, 
 
 import numpy as np
 
+from analysis.contrasts.table_contrast import compare_table
 from analysis.fitting.law_fit import fit_law
 from analysis.laws.law import Columns, Law, law_named
-from analysis.run_table import RunTable
-from analysis.table_contrast import compare_table
+from analysis.runs.run_table import RunTable
 
 SMALLEST = 62_500.0
 NOISE_SD = 0.004

@@ -12,7 +12,7 @@ from multiprocessing.context import BaseContext, ForkServerContext
 from pathlib import Path
 from typing import Any
 
-from analysis.wandb_file import LogFile, read_log_file
+from analysis.runs.wandb_file import LogFile, read_log_file
 from benchmarks.train_cases import Case
 from scaling.data.prepare import prepare
 from scaling.launch import launch

@@ -15,7 +15,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any, Literal
 
-from analysis.wandb_file import LogFile, read_log_file
+from analysis.runs.wandb_file import LogFile, read_log_file
 from scaling.data.prepare import prepare
 from scaling.launch import launch
 from scaling.record import EvalPoint, restart_points

@@ -40,7 +40,7 @@ OWNERS = {
     "hydra": r"scaling\.(__main__|config)",
     "omegaconf": r"scaling\.(__main__|config)",
     "deepspeed": r"scaling\.train\.zero",
-    "wandb": r"scaling\.tracking|analysis\.(logs|wandb_file|publish)",
+    "wandb": r"scaling\.tracking|analysis\.(runs\.(logs|wandb_file)|publish)",
     "torch": r"scaling\.(train|evaluate)\..*|scaling\.(launch|ranks)|scaling\.data\.scorers\.transformer",
     "transformers": r"scaling\.train\..*|scaling\.data\.scorers\.transformer",
     "sklearn": r"scaling\.data\.scorers\.classifier",
@@ -51,7 +51,7 @@ OWNERS = {
     "psutil": r"scaling\.nodes",
     "rensa": r"scaling\.data\.near_duplicates",
     "numba": r"analysis\.fitting\.kernel",
-    "lightgbm": r"analysis\.mixture.*",
+    "lightgbm": r"analysis\.mixtures\.regression",
     "wandb_workspaces": r"analysis\.publish_views",
 }
 """Who may import a library, besides nobody."""

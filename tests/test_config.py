@@ -12,7 +12,7 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
-from analysis.fit import MIN_SIZES
+from analysis.contrasts.fit import MIN_SIZES
 from scaling import __main__ as command_line
 from scaling.__main__ import compose_points, shipped
 from scaling.config import Point

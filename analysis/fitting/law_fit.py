@@ -19,9 +19,9 @@ from analysis.fitting.profile import Derived, Parameter, Prediction
 from analysis.fitting.result import Estimate, Status
 from analysis.fitting.unequal_noise import log_scale_of
 from analysis.fitting.working import Working, efficient, is_minimum
-from analysis.language import say
 from analysis.laws.law import Array, Columns, Law
-from analysis.run_table import RunTable
+from analysis.page.language import say
+from analysis.runs.run_table import RunTable
 
 HUBER = Huber()
 CONFIDENCE = 0.95

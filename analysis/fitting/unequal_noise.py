@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.laws.law import Array, Columns
-from analysis.run_table import RunTable
+from analysis.runs.run_table import RunTable
 
 MIN_DEGREES = 6
 """Degrees of freedom of the repeats, below which rows are taken as equally noisy."""

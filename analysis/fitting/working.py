@@ -20,7 +20,7 @@ from analysis.fitting.profile import Quantity, Surface, crossings
 from analysis.fitting.run_noise import RunNoise
 from analysis.fitting.unequal_noise import UnequalNoise, unequal_noise
 from analysis.laws.law import Array, Columns, Law
-from analysis.run_table import RunTable
+from analysis.runs.run_table import RunTable
 
 TUNING = 1.5
 """Huber's delta of the intervals, in standard deviations of the noise: 96 % efficient where no run is an outlier."""

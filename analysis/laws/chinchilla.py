@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.laws.law import Columns, Param
 from analysis.laws.posynomial import Posynomial, Term
-from analysis.run_table import RunTable
+from analysis.runs.run_table import RunTable
 
 
 @dataclass(frozen=True)

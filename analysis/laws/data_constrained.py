@@ -13,7 +13,7 @@ from analysis.laws.chinchilla import Chinchilla
 from analysis.laws.law import Array, Columns, Law, Param
 
 if TYPE_CHECKING:
-    from analysis.run_table import RunTable
+    from analysis.runs.run_table import RunTable
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from analysis.laws.law import Array, Columns, Law, Param
 
 if TYPE_CHECKING:
-    from analysis.run_table import RunTable
+    from analysis.runs.run_table import RunTable
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from analysis.laws.law import Array, Columns, Law, Param
 
 if TYPE_CHECKING:
-    from analysis.run_table import RunTable
+    from analysis.runs.run_table import RunTable
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Exchange(Law):
     the geometric mean of D in the table, so that a_j and beta are estimated nearly apart.
 
     Holds at one N, up to about four epochs of each domain; where tokens repeat, w_j D are their effective numbers
-    (analysis/mixture.py). With a single D, beta rests on the form alone: more of all domains acts as more of each.
+    (analysis/mixtures/surface.py). With a single D, beta rests on the form alone: more of all domains acts as more of
+    each.
 
     Source: Q is the production function with constant elasticity of substitution, 1 / (1 - gamma) (Arrow, Chenery,
     Minhas and Solow 1961, Review of Economics and Statistics 43); gamma = 1 is the effective data of Hernandez et al.

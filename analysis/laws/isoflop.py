@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from analysis.laws.law import Array, Columns, Law, Param
 
 if TYPE_CHECKING:
-    from analysis.run_table import RunTable
+    from analysis.runs.run_table import RunTable
 
 
 @dataclass(frozen=True)

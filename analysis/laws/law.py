@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from analysis.run_table import RunTable
+    from analysis.runs.run_table import RunTable
 
 Array = NDArray[np.float64]
 Columns = Mapping[str, Array]

@@ -11,7 +11,7 @@ from analysis.laws.law import Columns, Param
 from analysis.laws.posynomial import Posynomial, Term
 
 if TYPE_CHECKING:
-    from analysis.run_table import RunTable
+    from analysis.runs.run_table import RunTable
 
 
 @dataclass(frozen=True)

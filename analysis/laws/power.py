@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from analysis.laws.law import Array, Columns, Param
 from analysis.laws.posynomial import Posynomial, Term
-from analysis.run_table import RunTable
+from analysis.runs.run_table import RunTable
 
 
 @dataclass(frozen=True)

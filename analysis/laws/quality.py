@@ -14,7 +14,7 @@ from analysis.laws.law import Array, Columns, Law, Param
 from analysis.laws.posynomial import Term
 
 if TYPE_CHECKING:
-    from analysis.run_table import RunTable
+    from analysis.runs.run_table import RunTable
 
 HALF_LIVES = (0.5, 2.0, 8.0, 60.0)
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.fit import Fit, fit_power_law
-from analysis.language import say
-from analysis.noise import noise_of
+from analysis.contrasts.fit import Fit, fit_power_law
+from analysis.contrasts.noise import noise_of
+from analysis.page.language import say
 from analysis.planning.plan import Plan
 from analysis.planning.precision import AssumedCurve
-from analysis.points import Study
+from analysis.runs.points import Study
 
 USUAL = (1.69, 410.7, 0.28)
 """E, B, beta of L(D) for a large model: Hoffmann et al. 2022 (arXiv 2203.15556), approach 3."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.labels import count_text
-from analysis.language import say
-from analysis.noise import SeedNoise, noise_of
-from analysis.points import Study
+from analysis.contrasts.noise import SeedNoise, noise_of
+from analysis.page.labels import count_text
+from analysis.page.language import say
+from analysis.runs.points import Study
 
 USUAL_SHARE = 0.8
 """Of the variance between seeds, the part that all runs of a trunk have in common: measured between the two mixtures of

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.logs import STUDY_KEYS, AnalysisError
 from analysis.planning.planned_run import PlannedRun, Schedule, schedule_of
-from analysis.points import Study
-from analysis.recipes import Recipe, group_recipes
-from analysis.run import Run
+from analysis.runs.logs import STUDY_KEYS, AnalysisError
+from analysis.runs.points import Study
+from analysis.runs.recipes import Recipe, group_recipes
+from analysis.runs.run import Run
 
 PLAN_FILE = "plan.json"
 SCHEMA = 1

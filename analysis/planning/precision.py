@@ -28,12 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-from analysis.fit import MIN_SIZES
-from analysis.labels import count_text
-from analysis.language import say
+from analysis.contrasts.fit import MIN_SIZES
+from analysis.contrasts.noise import MIN_DEGREES, MIN_PAIRS
 from analysis.laws.law import Array
 from analysis.laws.power import Power
-from analysis.noise import MIN_DEGREES, MIN_PAIRS
+from analysis.page.labels import count_text
+from analysis.page.language import say
 from analysis.planning.noise_floor import NoiseFloor
 from analysis.planning.planned_run import PlannedRun
 

@@ -12,10 +12,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.labels import canonical, count_text
-from analysis.logs import AnalysisError
+from analysis.page.labels import canonical, count_text
 from analysis.planning.plan import Plan
 from analysis.planning.planned_run import PlannedRun, flops_to_train
+from analysis.runs.logs import AnalysisError
 
 STEPS = ("degraders", "filters")
 """Parts of a recipe that are lists in a spec, and have names in a config."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis import figures, tables
-from analysis.answer import Answer
-from analysis.contrast import Contrast
-from analysis.contrast_words import crossing_text
-from analysis.decision_figures import MAX_ROWS, forest_figure
-from analysis.language import say
-from analysis.points import Study
+from analysis.contrasts.contrast import Contrast
+from analysis.contrasts.contrast_words import crossing_text
+from analysis.contrasts.verdict import Decision
+from analysis.page import figures, tables
+from analysis.page.answer import Answer
+from analysis.page.decision_figures import MAX_ROWS, forest_figure
+from analysis.page.language import say
+from analysis.runs.points import Study
 from analysis.sections.section import Drawing, Section
-from analysis.verdict import Decision
 
 MAX_POINTS = 5
 """Crossings that are told; the table of contrasts has the rest."""

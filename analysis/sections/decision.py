@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from analysis.answer import Answer
-from analysis.decision import Decisions, decisions
-from analysis.decision_figures import decision_figure
+from analysis.contrasts.decision import Decisions, decisions
 from analysis.fitting.result import Estimate
-from analysis.language import say
-from analysis.points import Study
+from analysis.page.answer import Answer
+from analysis.page.decision_figures import decision_figure
+from analysis.page.language import say
+from analysis.page.table import Cell, Probability, Table
+from analysis.runs.points import Study
 from analysis.sections.section import Drawing, Section
-from analysis.table import Cell, Probability, Table
 
 
 def section(study: Study, results: Answer) -> Section | None:

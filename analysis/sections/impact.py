@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from analysis.answer import Answer
 from analysis.impact import SEED, Impact, data_impact
-from analysis.language import say
-from analysis.points import Study
+from analysis.page.answer import Answer
+from analysis.page.language import say
+from analysis.page.table import Table, number_text
+from analysis.runs.points import Study
 from analysis.sections.section import Section
-from analysis.table import Table, number_text
 
 
 def section(study: Study, results: Answer) -> Section | None:

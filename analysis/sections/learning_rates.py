@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from analysis import data_figures
-from analysis.answer import Answer
-from analysis.language import say
-from analysis.lr_tables import best_table, gap_table
-from analysis.points import Study
+from analysis.page import data_figures
+from analysis.page.answer import Answer
+from analysis.page.language import say
+from analysis.page.lr_tables import best_table, gap_table
+from analysis.runs.points import Study
 from analysis.sections.section import Drawing, Section
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from analysis import exposure
-from analysis.answer import Answer
-from analysis.language import say
-from analysis.points import Study
+from analysis.page import exposure
+from analysis.page.answer import Answer
+from analysis.page.language import say
+from analysis.runs.points import Study
 from analysis.sections.section import Section
 
 

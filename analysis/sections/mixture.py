@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from analysis.answer import Answer
 from analysis.fitting.result import Estimate
-from analysis.labels import count_text
-from analysis.language import say
-from analysis.mixture import REPETITION_WORTH, MixtureSurface, fit_mixture
-from analysis.mixture_figures import mixture_figure
-from analysis.mixture_optimum import Optimum, optimum
-from analysis.mixture_regression import Skill, regression_names, skills
-from analysis.mixture_value import DomainValue, Rate, domain_values, exchange_rates
-from analysis.points import Study
+from analysis.mixtures.figures import mixture_figure
+from analysis.mixtures.optimum import Optimum, optimum
+from analysis.mixtures.regression import Skill, regression_names, skills
+from analysis.mixtures.surface import REPETITION_WORTH, MixtureSurface, fit_mixture
+from analysis.mixtures.value import DomainValue, Rate, domain_values, exchange_rates
+from analysis.page.answer import Answer
+from analysis.page.labels import count_text
+from analysis.page.language import say
+from analysis.page.table import Table, estimate_text
+from analysis.runs.points import Study
 from analysis.sections.section import Drawing, Section
-from analysis.table import Table, estimate_text
 
 MAX_EPOCHS = 4.0
 MAX_RATES = 20

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from analysis.answer import Answer
-from analysis.contrast import Contrast
+from analysis.contrasts.contrast import Contrast
 from analysis.design import Design, design, facts, forecast_table, proposal_sentence, run_table
-from analysis.language import say
-from analysis.logs import AnalysisError
+from analysis.page.answer import Answer
+from analysis.page.language import say
 from analysis.planning.assumed import fitted_curves
 from analysis.planning.noise_floor import study_floor
 from analysis.planning.plan import Plan, plan_of
 from analysis.planning.planned_run import flops_to_train
 from analysis.planning.precision import Question
-from analysis.points import Study
+from analysis.runs.logs import AnalysisError
+from analysis.runs.points import Study
 from analysis.sections.section import Section
 
 MOST_SHOWN = 12

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from analysis.answer import Answer
-from analysis.language import say
-from analysis.points import Study
+from analysis.page.answer import Answer
+from analysis.page.language import say
+from analysis.page.table import Cell, Table
+from analysis.runs.points import Study
 from analysis.sections.section import Section
-from analysis.table import Cell, Table
 
 
 def section(study: Study, results: Answer) -> Section | None:

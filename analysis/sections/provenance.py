@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from analysis import tables
-from analysis.answer import Answer
-from analysis.language import say
-from analysis.points import Study
+from analysis.page import tables
+from analysis.page.answer import Answer
+from analysis.page.language import say
+from analysis.runs.points import Study
 from analysis.sections.section import Section
 
 LIBRARIES = ("numpy", "scipy", "numba", "matplotlib")

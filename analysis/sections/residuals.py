@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from analysis import figures
-from analysis.answer import Answer
-from analysis.language import say
-from analysis.points import Study
-from analysis.ranking import has_curves
+from analysis.contrasts.ranking import has_curves
+from analysis.page import figures
+from analysis.page.answer import Answer
+from analysis.page.language import say
+from analysis.runs.points import Study
 from analysis.sections.section import Drawing, Section
 
 

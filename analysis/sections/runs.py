@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from analysis import tables
-from analysis.answer import Answer
-from analysis.language import say
-from analysis.point_table import point_table
-from analysis.points import Study
+from analysis.page import tables
+from analysis.page.answer import Answer
+from analysis.page.language import say
+from analysis.runs.point_table import point_table
+from analysis.runs.points import Study
 from analysis.sections.section import Section
 
 

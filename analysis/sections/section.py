@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from matplotlib.figure import Figure
 
-from analysis.table import Table
+from analysis.page.table import Table
 
 
 @dataclass(frozen=True)

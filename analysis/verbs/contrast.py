@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from analysis.contrast import Contrast
+    from analysis.contrasts.contrast import Contrast
 
 TABLES = (".csv", ".parquet", ".pq")
 
@@ -41,11 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
     import json
     import sys
 
-    from analysis.contrast_words import contrast_json, sentences
+    from analysis.contrasts.contrast_words import contrast_json, sentences
 
     found = contrast_of(arguments)
     if arguments.json:
-        from analysis.writing import write_whole
+        from analysis.page.writing import write_whole
 
         write_whole(arguments.json, json.dumps(contrast_json(found), indent=1, ensure_ascii=False).encode())
     if found.refused:
@@ -62,10 +62,10 @@ def contrast_of(arguments: argparse.Namespace) -> Contrast:
         return _of_table(arguments, at)
     from dataclasses import replace
 
-    from analysis.contrast import compare
-    from analysis.logs import AnalysisError
-    from analysis.points import build_study
-    from analysis.records import read_runs
+    from analysis.contrasts.contrast import compare
+    from analysis.runs.logs import AnalysisError
+    from analysis.runs.points import build_study
+    from analysis.runs.records import read_runs
 
     for option in ("loss_column", "group", "cluster", "columns", "where"):
         if getattr(arguments, option):
@@ -88,9 +88,9 @@ def contrast_of(arguments: argparse.Namespace) -> Contrast:
 
 
 def _of_table(arguments: argparse.Namespace, at: Sequence[tuple[float | None, float]]) -> Contrast:
-    from analysis.logs import AnalysisError
-    from analysis.read_table import read_table
-    from analysis.table_contrast import compare_table
+    from analysis.contrasts.table_contrast import compare_table
+    from analysis.runs.logs import AnalysisError
+    from analysis.runs.read_table import read_table
     from analysis.verbs.pairs import pairs_of
 
     if len(arguments.places) > 1:
@@ -116,7 +116,7 @@ def pair_of(arguments: argparse.Namespace) -> tuple[tuple[str, str], tuple[str, 
 
 def check_pair(a: str, b: str) -> None:
     """Raises AnalysisError for a recipe against itself."""
-    from analysis.logs import AnalysisError
+    from analysis.runs.logs import AnalysisError
 
     if a == b:
         raise AnalysisError(f"--a and --b must be two recipes, both are {a!r}")
@@ -124,7 +124,7 @@ def check_pair(a: str, b: str) -> None:
 
 def chosen(name: str, names: Sequence[str], option: str) -> str:
     """The one name that is this, or has this as a part. Raises AnalysisError that lists the names."""
-    from analysis.logs import AnalysisError
+    from analysis.runs.logs import AnalysisError
 
     if name in names:
         return name
@@ -137,7 +137,7 @@ def chosen(name: str, names: Sequence[str], option: str) -> str:
 
 def _budget(text: str) -> tuple[float | None, float]:
     """N (None where not said) and D of `--at`."""
-    from analysis.logs import AnalysisError
+    from analysis.runs.logs import AnalysisError
 
     found: dict[str, float] = {}
     for part in text.split(","):

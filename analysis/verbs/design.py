@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from analysis.page.table import Table
     from analysis.planning.noise_floor import NoiseFloor
     from analysis.planning.plan import Plan
     from analysis.planning.precision import Kind
-    from analysis.points import Study
-    from analysis.table import Table
+    from analysis.runs.points import Study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,10 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from analysis.design import design, facts, forecast_table, power_table, question_about, run_table, sentences
+    from analysis.page.summary import plain
+    from analysis.page.writing import write_whole
     from analysis.planning.assumed import fitted_curves, stated_curves
     from analysis.planning.sweep_file import sweep_yaml
-    from analysis.summary import plain
-    from analysis.writing import write_whole
 
     plan, study = _read(arguments.study)
     theta = _theta(arguments.assume)
@@ -79,10 +79,10 @@ def _lines(table: Table) -> str:
 
 def _read(place: str) -> tuple[Plan, Study | None]:
     """The plan in a file or folder, and what runs in the folder have measured."""
-    from analysis.logs import AnalysisError, find_log_files
     from analysis.planning.plan import PLAN_FILE, plan_of, read_plan
-    from analysis.points import build_study
-    from analysis.records import read_runs
+    from analysis.runs.logs import AnalysisError, find_log_files
+    from analysis.runs.points import build_study
+    from analysis.runs.records import read_runs
 
     path = Path(place)
     if place.startswith("wandb:"):
@@ -102,10 +102,10 @@ def _has_plan(path: Path, name: str) -> bool:
 
 
 def _floor(arguments: argparse.Namespace, plan: Plan, study: Study | None) -> NoiseFloor:
-    from analysis.logs import AnalysisError
     from analysis.planning.noise_floor import USUAL_SHARE, NoiseFloor, study_floor
-    from analysis.points import build_study
-    from analysis.records import read_runs
+    from analysis.runs.logs import AnalysisError
+    from analysis.runs.points import build_study
+    from analysis.runs.records import read_runs
 
     sd, share = arguments.noise_sd, arguments.trunk_share
     if share is not None and not 0 <= share <= 1:
@@ -127,7 +127,7 @@ def _floor(arguments: argparse.Namespace, plan: Plan, study: Study | None) -> No
 
 
 def _theta(text: str | None) -> tuple[float, float, float] | None:
-    from analysis.logs import AnalysisError
+    from analysis.runs.logs import AnalysisError
 
     if text is None:
         return None

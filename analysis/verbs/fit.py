@@ -41,9 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
     from analysis.fit_json import fits_json, fits_text
     from analysis.fit_table import fit_table
     from analysis.laws.law import law_named
-    from analysis.logs import AnalysisError
+    from analysis.page.writing import write_whole
+    from analysis.runs.logs import AnalysisError
     from analysis.verbs.pairs import amounts_of, pairs_of
-    from analysis.writing import write_whole
 
     try:
         usual_scale: Scale = "log" if law_named(arguments.law[0]).response == "loss" else "raw"
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _hold_out(text: str | None) -> int | None:
-    from analysis.logs import AnalysisError
+    from analysis.runs.logs import AnalysisError
 
     if text is None:
         return None
@@ -83,7 +83,7 @@ def _hold_out(text: str | None) -> int | None:
 
 def _objective(arguments: argparse.Namespace, usual_scale: Scale) -> Objective:
     from analysis.fitting.objective import AbsoluteDeviation, Huber, LeastSquares
-    from analysis.logs import AnalysisError
+    from analysis.runs.logs import AnalysisError
 
     scale: Scale = arguments.scale or usual_scale
     if arguments.objective != "huber" and arguments.delta is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def pairs_of(text: str | None, option: str, wanted: str) -> dict[str, str]:
     """The pairs of an option, in order; none for None. Raises AnalysisError for what is no pair, or twice there."""
-    from analysis.logs import AnalysisError
+    from analysis.runs.logs import AnalysisError
 
     found: dict[str, str] = {}
     for part in (text or "").split(",") if text is not None else ():
@@ -18,7 +18,7 @@ def pairs_of(text: str | None, option: str, wanted: str) -> dict[str, str]:
 
 def amounts_of(text: str | None, option: str, wanted: str) -> dict[str, float]:
     """The pairs of an option as numbers. Raises AnalysisError for what is none."""
-    from analysis.logs import AnalysisError
+    from analysis.runs.logs import AnalysisError
 
     found = {}
     for name, value in pairs_of(text, option, wanted).items():

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from analysis.point_table import write_points
+    from analysis.runs.point_table import write_points
 
     written = write_points(arguments.runs, arguments.out, arguments.every)
     print(f"{written.path}: {written.num_points} points of {written.num_runs} runs on {', '.join(written.domains)}")

@@ -10,7 +10,7 @@ OVERRIDE = "report.language="
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from analysis.language import LANGUAGES
+    from analysis.page.language import LANGUAGES
 
     parser.add_argument("runs", nargs="+", metavar="RUNS", help="folder with runs, or wandb:entity/project?group=NAME")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default for one folder: RUNS/report)")
@@ -27,9 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from analysis.language import LANGUAGES, speaking
-    from analysis.logs import AnalysisError
+    from analysis.page.language import LANGUAGES, speaking
     from analysis.report import report
+    from analysis.runs.logs import AnalysisError
 
     places = [word for word in arguments.runs if not word.startswith(OVERRIDE)]
     said = [word.removeprefix(OVERRIDE) for word in arguments.runs if word.startswith(OVERRIDE)]

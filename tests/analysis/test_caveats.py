@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from planted import POOR, RICH, SIZES, config_of, demo_trees, mixture_law, spec, weights_of, write_study
 
-from analysis.answer import answer
-from analysis.caveats import find_caveats
 from analysis.laws.power import PowerLaw
-from analysis.points import Study, build_study
-from analysis.records import read_runs
-from analysis.run_caveats import exposure_caveats
+from analysis.page.answer import answer
+from analysis.page.caveats import find_caveats
+from analysis.page.run_caveats import exposure_caveats
+from analysis.runs.points import Study, build_study
+from analysis.runs.records import read_runs
 
 FOUR = SIZES[:4]
 OPEN = {"kind": "none"}

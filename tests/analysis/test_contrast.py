@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from planted import POOR, RICH, SIZES, demo_trees, mixture_law, spec, write_study
 
-from analysis.answer import Answer, answer
-from analysis.contrast import Contrast, Decision, compare, contrasts
-from analysis.fit import fit_power_law
+from analysis.contrasts.contrast import Contrast, Decision, compare, contrasts
+from analysis.contrasts.fit import fit_power_law
+from analysis.contrasts.noise import noise_of
 from analysis.fitting.result import Status
 from analysis.laws.power import PowerLaw
-from analysis.noise import noise_of
-from analysis.points import Study, build_study
-from analysis.records import read_runs
-from analysis.tables import fit_table
+from analysis.page.answer import Answer, answer
+from analysis.page.tables import fit_table
+from analysis.runs.points import Study, build_study
+from analysis.runs.records import read_runs
 
 
 def study(folder: Path, trees: list[dict[str, Any]], **noise: Any) -> Study:
@@ -274,7 +274,7 @@ def test_a_law_that_the_points_do_not_settle_is_not_used_and_said(
     def vague(*args: Any) -> Any:
         return replace(fit_power_law(*args), status=Status.NOT_IDENTIFIED)
 
-    monkeypatch.setattr("analysis.contrast.fit_power_law", vague)
+    monkeypatch.setattr("analysis.contrasts.contrast.fit_power_law", vague)
     found = answered(tmp_path, demo_trees())
     assert found.main is not None
     assert found.main.method == "interpolation between measured sizes"

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from planted import SIZES, spec, write_study
 
-from analysis.answer import answer
-from analysis.board import Board, Scale, board_of_table
-from analysis.decision import accuracy_interval, decide_board, decide_table, decisions
+from analysis.contrasts.board import Board, Scale, board_of_table
+from analysis.contrasts.decision import accuracy_interval, decide_board, decide_table, decisions
 from analysis.laws.power import PowerLaw
-from analysis.points import Study, build_study
-from analysis.records import read_runs
-from analysis.run_table import RunTable
+from analysis.page.answer import answer
+from analysis.runs.points import Study, build_study
+from analysis.runs.records import read_runs
+from analysis.runs.run_table import RunTable
 from analysis.sections import decision as section
 
 MIXTURES = [{"docs": w, "code": 1 - w} for w in (0.9, 0.6, 0.3, 0.1)]

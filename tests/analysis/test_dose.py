@@ -12,7 +12,7 @@ from planted import RICH, spec, write_study
 from test_labels import gopher, ocr, quality, study
 
 from analysis.__main__ import main
-from analysis.dose import DoseResponse, dose_response
+from analysis.contrasts.dose import DoseResponse, dose_response
 from analysis.laws.power import PowerLaw
 
 SIZES = (250_000, 350_000, 500_000, 700_000, 1_000_000)

@@ -10,9 +10,9 @@ import pytest
 from planted import POOR, RICH, SIZES, spec, summary_of
 from test_labels import copies, quality, study
 
-from analysis.caveats import find_caveats
-from analysis.contrast import contrasts
-from analysis.exposure import displacement_table, ledger_summary, reasons_text
+from analysis.contrasts.contrast import contrasts
+from analysis.page.caveats import find_caveats
+from analysis.page.exposure import displacement_table, ledger_summary, reasons_text
 
 
 def test_displacement_says_which_weights_rose_and_which_fell(tmp_path: Path) -> None:

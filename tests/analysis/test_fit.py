@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.fit import Fit, fit_power_law
+from analysis.contrasts.fit import Fit, fit_power_law
+from analysis.contrasts.noise import SeedNoise, seed_noise
 from analysis.fitting.result import Status
 from analysis.laws.power import PowerLaw
-from analysis.noise import SeedNoise, seed_noise
-from analysis.points import Point
+from analysis.runs.points import Point
 
 SIZES = tuple(62_500 * 2**i for i in range(6))
 LAW = PowerLaw(E=1.5, B=60.0, beta=0.25)

@@ -14,7 +14,7 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.fit_table import fit_table
-from analysis.logs import AnalysisError
+from analysis.runs.logs import AnalysisError
 
 sys.path.insert(0, str(Path(__file__).parent / "laws"))
 from planted_laws import PlantedTables

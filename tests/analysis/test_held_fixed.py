@@ -11,14 +11,14 @@ import pytest
 from planted import POOR, RICH, SIZES, demo_trees, spec, write_study
 
 from analysis.__main__ import main
-from analysis.answer import answer
-from analysis.fit import fit_power_law
+from analysis.contrasts.fit import fit_power_law
 from analysis.fitting.result import Status
-from analysis.held_fixed import held_fixed_table
-from analysis.points import build_study
-from analysis.records import read_runs
-from analysis.table import Multiplier, cell_text
-from analysis.tables import contrast_table
+from analysis.page.answer import answer
+from analysis.page.held_fixed import held_fixed_table
+from analysis.page.table import Multiplier, cell_text
+from analysis.page.tables import contrast_table
+from analysis.runs.points import build_study
+from analysis.runs.records import read_runs
 
 
 def held(folder: Path, trees: list[dict[str, Any]]) -> dict[str, str]:
@@ -75,7 +75,7 @@ def test_a_multiplier_that_is_a_bound_is_called_that_and_nothing_else(
         falls = 0.99 ** SIZES.index(tree["budget"]["num_tokens"])
         return falls * (3.0 if tree["recipe"]["mixture"]["weights"] == RICH else 5.0)
 
-    monkeypatch.setattr("analysis.contrast.fit_power_law", vague)
+    monkeypatch.setattr("analysis.contrasts.contrast.fit_power_law", vague)
     write_study(tmp_path, demo_trees(), loss=loss)
     found = answer(build_study(read_runs([str(tmp_path)])))
     said = json.dumps(found.caveats)

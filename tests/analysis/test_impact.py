@@ -8,10 +8,10 @@ import numpy as np
 import planted
 import pytest
 
-from analysis.answer import answer
 from analysis.impact import Impact, data_impact, impact
-from analysis.points import build_study
-from analysis.records import read_runs
+from analysis.page.answer import answer
+from analysis.runs.points import build_study
+from analysis.runs.records import read_runs
 from analysis.sections.impact import section
 
 SIZE, MIXTURE, INTERACTION = np.array([0.3, 0.1, -0.1, -0.3]), np.array([0.05, 0.0, -0.05]), 0.02

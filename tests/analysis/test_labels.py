@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from planted import SIZES, spec, write_log, write_study
 
-from analysis.points import Study, build_study
-from analysis.records import read_runs
+from analysis.runs.points import Study, build_study
+from analysis.runs.records import read_runs
 
 DOCS = {"docs": 1.0}
 HALVES = {"docs": 0.5, "code": 0.5}

@@ -10,11 +10,11 @@ from string import Formatter
 
 import pytest
 
-from analysis.contrast import Decision
+from analysis.contrasts.contrast import Decision
 from analysis.fitting.result import Status
-from analysis.held_fixed import PARTS
-from analysis.language import CATALOGUES, LANGUAGES, Said, in_english, listed, say, speaking, spoken
-from analysis.run_facts import STATES
+from analysis.page.held_fixed import PARTS
+from analysis.page.language import CATALOGUES, LANGUAGES, Said, in_english, listed, say, speaking, spoken
+from analysis.runs.run_facts import STATES
 
 ANALYSIS = Path(__file__).parents[2] / "analysis"
 CATALOGUE: dict[str, str] = json.loads((CATALOGUES / "zh.json").read_text(encoding="utf-8"))

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from planted import SIZES, eval_row, log_bytes, log_records, spec, summary_of, write_log, write_study
 
-from analysis import log_cache
-from analysis.log_cache import read_log
-from analysis.records import read_runs
+from analysis.runs import log_cache
+from analysis.runs.log_cache import read_log
+from analysis.runs.records import read_runs
 
 LOSSES = {"docs": 4.0, "code": 3.0}
 

@@ -15,11 +15,11 @@ import pytest
 from planted import POOR, RICH, spec, write_study
 
 from analysis.__main__ import main
-from analysis.answer import answer
-from analysis.contrast import Decision
-from analysis.lr_check import LrCheck, lr_check
-from analysis.points import Study, build_study
-from analysis.records import read_runs
+from analysis.contrasts.contrast import Decision
+from analysis.contrasts.lr_check import LrCheck, lr_check
+from analysis.page.answer import answer
+from analysis.runs.points import Study, build_study
+from analysis.runs.records import read_runs
 
 RATES = (0.002, 0.004, 0.008)
 SIZES = (250_000, 500_000)

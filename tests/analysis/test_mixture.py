@@ -9,16 +9,23 @@ import planted
 import pytest
 from scipy import optimize
 
-from analysis.answer import answer
 from analysis.laws.exchange import Exchange
 from analysis.laws.law import Array
-from analysis.mixture import MixtureSurface, columns_of, effective_tokens, fit_mixture, mixture_surface, mixture_table
-from analysis.mixture_optimum import best_weights, optimum
-from analysis.mixture_regression import regression_names, skills
-from analysis.mixture_value import domain_values, exchange_rates
-from analysis.points import Study, build_study
-from analysis.records import read_runs
-from analysis.run_table import RunTable
+from analysis.mixtures.optimum import best_weights, optimum
+from analysis.mixtures.regression import regression_names, skills
+from analysis.mixtures.surface import (
+    MixtureSurface,
+    columns_of,
+    effective_tokens,
+    fit_mixture,
+    mixture_surface,
+    mixture_table,
+)
+from analysis.mixtures.value import domain_values, exchange_rates
+from analysis.page.answer import answer
+from analysis.runs.points import Study, build_study
+from analysis.runs.records import read_runs
+from analysis.runs.run_table import RunTable
 from analysis.sections.mixture import section
 
 DOMAINS = ("docs", "code", "legal")

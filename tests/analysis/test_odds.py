@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.odds import draw_losses, odds
+from analysis.contrasts.odds import draw_losses, odds
 
 NAMES = tuple("abcdefgh")
 

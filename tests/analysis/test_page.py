@@ -10,13 +10,13 @@ import pytest
 from matplotlib.figure import Figure
 from planted import SIZES, demo_trees, spec, write_study
 
-from analysis import fonts, page
 from analysis.__main__ import main
-from analysis.language import say, speaking
-from analysis.latex import latex_bytes, latex_text
+from analysis.page import fonts, page
+from analysis.page.language import say, speaking
+from analysis.page.latex import latex_bytes, latex_text
+from analysis.page.table import Table, csv_bytes
 from analysis.report import Report, report
 from analysis.sections.section import Drawing, Section
-from analysis.table import Table, csv_bytes
 
 EVERY = demo_trees(num_seeds=2, sizes=SIZES[:5])
 

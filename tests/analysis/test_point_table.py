@@ -13,12 +13,12 @@ import pytest
 from planted import SIZES, eval_row, mixture_law, spec, summary_of, write_log, write_study
 
 from analysis.__main__ import main
-from analysis.logs import AnalysisError
-from analysis.point_table import COLUMNS, point_table, write_points
-from analysis.points import build_study
-from analysis.read_table import read_table
-from analysis.records import read_runs
-from analysis.table import Table, csv_bytes
+from analysis.page.table import Table, csv_bytes
+from analysis.runs.logs import AnalysisError
+from analysis.runs.point_table import COLUMNS, point_table, write_points
+from analysis.runs.points import build_study
+from analysis.runs.read_table import read_table
+from analysis.runs.records import read_runs
 
 RICH, POOR = {"docs": 0.8, "code": 0.2}, {"docs": 0.2, "code": 0.8}
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from planted import POOR, RICH, SIZES, config_of, eval_row, spec, summary_of, write_log, write_study
 
-from analysis.answer import answer
-from analysis.labels import count_text
-from analysis.logs import AnalysisError
-from analysis.points import Study, build_study
-from analysis.records import read_runs
-from analysis.tables import cost_table, tokens_trained, trunk_text
+from analysis.page.answer import answer
+from analysis.page.labels import count_text
+from analysis.page.tables import cost_table, tokens_trained, trunk_text
+from analysis.runs.logs import AnalysisError
+from analysis.runs.points import Study, build_study
+from analysis.runs.records import read_runs
 
 GOPHER = [{"kind": "gopher_quality", "min_words": 50}]
 

@@ -20,11 +20,11 @@ from wandb.proto import wandb_internal_pb2 as pb
 
 from analysis import publish as publishing
 from analysis.__main__ import main
-from analysis.logs import AnalysisError
 from analysis.publish import fit_summary, publish
-from analysis.records import read_runs
 from analysis.report import Report, report
-from analysis.wandb_file import LogFile, read_frames, read_log_file
+from analysis.runs.logs import AnalysisError
+from analysis.runs.records import read_runs
+from analysis.runs.wandb_file import LogFile, read_frames, read_log_file
 
 HOSTILE = "<script>alert(1)</script> \U0001f600 ../x' or Metric('State') = 'y"
 

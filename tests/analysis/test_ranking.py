@@ -13,14 +13,14 @@ import pytest
 from planted import SIZES, mixture_law, spec, weights_of, write_study
 
 from analysis.__main__ import main
-from analysis.answer import answer
-from analysis.contrast import Decision
-from analysis.figures import GREY, colours, headline_figure
+from analysis.contrasts.contrast import Decision
+from analysis.contrasts.noise import noise_of
+from analysis.contrasts.ranking import highlighted, rank
 from analysis.laws.power import PowerLaw
-from analysis.noise import noise_of
-from analysis.points import Study, build_study
-from analysis.ranking import highlighted, rank
-from analysis.records import read_runs
+from analysis.page.answer import answer
+from analysis.page.figures import GREY, colours, headline_figure
+from analysis.runs.points import Study, build_study
+from analysis.runs.records import read_runs
 
 DOMAINS = ("code", "docs", "legal")
 

@@ -11,8 +11,8 @@ import pytest
 from pyarrow import csv, parquet
 
 from analysis.fit_table import fit_table
-from analysis.logs import AnalysisError
-from analysis.read_table import read_table
+from analysis.runs.logs import AnalysisError
+from analysis.runs.read_table import read_table
 
 Cells = dict[str, list[object]]
 

@@ -22,11 +22,11 @@ from planted import (
 )
 
 from analysis.__main__ import main
-from analysis.answer import answer
-from analysis.logs import AnalysisError
-from analysis.points import build_study
-from analysis.records import read_runs
-from analysis.wandb_file import HEADER
+from analysis.page.answer import answer
+from analysis.runs.logs import AnalysisError
+from analysis.runs.points import build_study
+from analysis.runs.records import read_runs
+from analysis.runs.wandb_file import HEADER
 
 LOSSES = {"docs": 4.0, "code": 3.0}
 

@@ -19,13 +19,13 @@ import pytest
 from planted import RICH, SIZES, demo_trees, eval_row, spec, summary_of, write_log, write_study
 
 from analysis.__main__ import main
-from analysis.answer import answer
-from analysis.contrast import Decision
-from analysis.figures import headline_figure, residual_figure
+from analysis.contrasts.contrast import Decision
 from analysis.laws.power import PowerLaw
-from analysis.points import build_study
-from analysis.records import read_runs
-from analysis.table import Table, csv_bytes
+from analysis.page.answer import answer
+from analysis.page.figures import headline_figure, residual_figure
+from analysis.page.table import Table, csv_bytes
+from analysis.runs.points import build_study
+from analysis.runs.records import read_runs
 
 HOSTILE = "<script>alert(1)</script>"
 

@@ -9,12 +9,12 @@ import pytest
 from planted import demo_trees, write_study
 
 from analysis.fit_table import fit_table
-from analysis.logs import AnalysisError
-from analysis.point_table import write_points
-from analysis.points import Study, build_study
-from analysis.read_table import read_table
-from analysis.records import read_runs
-from analysis.study_table import seed_text, seeds_of, study_of, table_of
+from analysis.runs.logs import AnalysisError
+from analysis.runs.point_table import write_points
+from analysis.runs.points import Study, build_study
+from analysis.runs.read_table import read_table
+from analysis.runs.records import read_runs
+from analysis.runs.study_table import seed_text, seeds_of, study_of, table_of
 
 
 @pytest.fixture(scope="module")

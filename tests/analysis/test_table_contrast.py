@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.logs import AnalysisError
-from analysis.run_table import RunTable
-from analysis.table_contrast import compare_table
-from analysis.verdict import Decision
+from analysis.contrasts.table_contrast import compare_table
+from analysis.contrasts.verdict import Decision
+from analysis.runs.logs import AnalysisError
+from analysis.runs.run_table import RunTable
 
 N, D = np.geomspace(1e7, 1e9, 5), np.geomspace(2e8, 5e10, 6)
 WORTH = 1.5

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from analysis.contrasts.verdict import Decision, decide, find_crossing, probability_lower, reason_text
 from analysis.fitting.result import Estimate
-from analysis.verdict import Decision, decide, find_crossing, probability_lower, reason_text
 
 D = np.geomspace(1e6, 1e9, 200)
 

@@ -9,7 +9,7 @@ import pytest
 import wandb
 from planted import log_bytes
 
-from analysis.wandb_file import HEADER, read_frames, read_log_file
+from analysis.runs.wandb_file import HEADER, read_frames, read_log_file
 
 LONG = "x" * 40_000  # longer than a block of 32 KiB: the record is split into frames
 

@@ -11,8 +11,8 @@ import pytest
 from lab import Lab, SpecMaker, wandb_files
 from pydantic import ValidationError
 
-from analysis.points import build_study
-from analysis.records import read_runs
+from analysis.runs.points import build_study
+from analysis.runs.records import read_runs
 from scaling.spec import RunSpec
 from scaling.train.schedule import ScheduleError, audit, branch_step, learning_rate_factor
 

@@ -19,7 +19,7 @@ from analysis.laws.data_constrained import DataConstrained
 from analysis.laws.law import Array, Columns
 from analysis.laws.mixture import Mixture
 from analysis.laws.power import Power
-from analysis.run_table import RunTable
+from analysis.runs.run_table import RunTable
 
 PUBLISHED = Path(__file__).parents[3].parent / "shared" / "published"
 TRUTH = np.array([1.5, 60.0, 0.25])

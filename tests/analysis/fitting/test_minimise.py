@@ -15,7 +15,7 @@ from analysis.fitting.objective import AbsoluteDeviation, Huber, LeastSquares, O
 from analysis.laws.chinchilla import Chinchilla
 from analysis.laws.law import Array, Columns, Law, Param
 from analysis.laws.power import Power
-from analysis.run_table import RunTable
+from analysis.runs.run_table import RunTable
 
 POWER, CHINCHILLA = np.array([1.7, 400.0, 0.3]), np.array([1.8, 480.0, 2100.0, 0.35, 0.37])
 SIZES: Columns = {"D": np.repeat(np.geomspace(1e7, 3e9, 8), 3)}

@@ -11,7 +11,7 @@ from analysis.fitting.minimise import minimise
 from analysis.fitting.objective import LeastSquares
 from analysis.laws.law import Array
 from analysis.laws.power import Power
-from analysis.run_table import RunTable
+from analysis.runs.run_table import RunTable
 
 
 def table(D: Array, y: Array) -> RunTable:

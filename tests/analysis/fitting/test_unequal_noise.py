@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.fitting.unequal_noise import EQUAL, unequal_noise
-from analysis.run_table import RunTable
+from analysis.runs.run_table import RunTable
 
 
 def repeats(gamma: float, loud: float, num_seeds: int, rng: np.random.Generator) -> RunTable:

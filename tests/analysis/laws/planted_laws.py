@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.laws.law import Array, Law, law_named
-from analysis.run_table import RunTable
+from analysis.runs.run_table import RunTable
 
 RNG = np.random.default_rng(0)
 SIZES = np.geomspace(5e7, 5e9, 6)

@@ -13,7 +13,7 @@ from analysis.fitting.minimise import Minimum, minimise
 from analysis.fitting.objective import Huber
 from analysis.laws.data_constrained import DataConstrained
 from analysis.laws.law import Array, law_named, law_names
-from analysis.run_table import RunTable
+from analysis.runs.run_table import RunTable
 
 sys.path.insert(0, str(Path(__file__).parent))
 from planted_laws import Planted, grid, planted

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from analysis.contrast import full_fit, loss_gap
+from analysis.contrasts.contrast import full_fit, loss_gap
+from analysis.contrasts.noise import pool_of
 from analysis.laws.power import PowerLaw
-from analysis.noise import pool_of
 from analysis.planning.noise_floor import NoiseFloor
 from analysis.planning.planned_run import PlannedRun, Schedule
 from analysis.planning.precision import AssumedCurve
-from analysis.points import Point, Study
-from analysis.recipes import Recipe
+from analysis.runs.points import Point, Study
+from analysis.runs.recipes import Recipe
 
 SHARED, ALONE = Schedule(500, 0.2), Schedule(500, None)
 SIZES = (250_000, 350_000, 500_000, 700_000, 1_000_000, 1_400_000, 2_000_000)

@@ -15,13 +15,13 @@ from omegaconf import OmegaConf
 from planted import RICH, demo_trees, spec, write_study
 
 from analysis.__main__ import main
-from analysis.answer import answer
-from analysis.logs import AnalysisError
+from analysis.page.answer import answer
 from analysis.planning.plan import Plan, plan_of, read_plan
 from analysis.planning.planned_run import own_tokens
 from analysis.planning.sweep_file import sweep_yaml
-from analysis.points import build_study
-from analysis.records import read_runs
+from analysis.runs.logs import AnalysisError
+from analysis.runs.points import build_study
+from analysis.runs.records import read_runs
 from analysis.sections.next_runs import section
 from scaling.__main__ import compose_points
 from scaling.config import Point

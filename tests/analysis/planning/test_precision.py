@@ -19,9 +19,9 @@ from planning.simulated import (
 )
 from scipy import stats
 
-from analysis.contrast import Contrast, compare
+from analysis.contrasts.contrast import Contrast, compare
+from analysis.contrasts.noise import seed_noise
 from analysis.laws.power import PowerLaw
-from analysis.noise import seed_noise
 from analysis.planning.noise_floor import NoiseFloor, floor_of
 from analysis.planning.planned_run import PlannedRun
 from analysis.planning.precision import Question, detectable, forecast, power_of

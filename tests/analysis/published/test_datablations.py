@@ -13,7 +13,7 @@ from analysis.fit_table import fit_table
 from analysis.fitting.law_fit import LawFit
 from analysis.fitting.objective import Huber
 from analysis.fitting.result import Status
-from analysis.read_table import read_table
+from analysis.runs.read_table import read_table
 
 TABLES = Path(__file__).resolve().parents[4] / "shared" / "published" / "datablations"
 pytestmark = pytest.mark.skipif(not TABLES.exists(), reason="the published runs are not at hand")

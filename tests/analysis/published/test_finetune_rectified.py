@@ -12,7 +12,7 @@ from analysis.fitting.objective import LeastSquares
 from analysis.laws.law import Law
 from analysis.laws.power import Power
 from analysis.laws.rectified import Rectified
-from analysis.read_table import read_raw
+from analysis.runs.read_table import read_raw
 
 TABLES = Path(__file__).resolve().parents[4] / "shared" / "published" / "finetune_rectified"
 pytestmark = pytest.mark.skipif(not TABLES.exists(), reason="the published runs are not at hand")

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.contrast import Contrast
-from analysis.decision import Decisions, decide_table
-from analysis.read_table import read_table
-from analysis.run_table import RunTable
-from analysis.table_contrast import compare_table
-from analysis.verdict import Decision
+from analysis.contrasts.contrast import Contrast
+from analysis.contrasts.decision import Decisions, decide_table
+from analysis.contrasts.table_contrast import compare_table
+from analysis.contrasts.verdict import Decision
+from analysis.runs.read_table import read_table
+from analysis.runs.run_table import RunTable
 
 TABLE = Path(__file__).resolve().parents[4] / "shared" / "published" / "gadre_overtraining" / "models_104.csv"
 pytestmark = pytest.mark.skipif(not TABLE.exists(), reason="the published runs are not at hand")

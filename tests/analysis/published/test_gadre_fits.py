@@ -10,7 +10,7 @@ import pytest
 from analysis.fit_table import fit_table
 from analysis.fitting.objective import LeastSquares
 from analysis.fitting.result import Status
-from analysis.read_table import read_table
+from analysis.runs.read_table import read_table
 
 TABLE = Path(__file__).resolve().parents[4] / "shared" / "published" / "gadre_overtraining" / "models_104.csv"
 pytestmark = pytest.mark.skipif(not TABLE.exists(), reason="the published runs are not at hand")

@@ -16,9 +16,9 @@ from scipy.stats import spearmanr
 
 from analysis.laws.exchange import Exchange
 from analysis.laws.law import Array
-from analysis.mixture_optimum import best_weights
-from analysis.mixture_regression import regress, skills
-from analysis.run_table import RunTable
+from analysis.mixtures.optimum import best_weights
+from analysis.mixtures.regression import regress, skills
+from analysis.runs.run_table import RunTable
 
 FOLDER = Path(__file__).resolve().parents[4] / "shared" / "published" / "regmix"
 pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="the published runs are not at hand")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis.fit_table import fit_table
-from analysis.read_table import read_table
+from analysis.runs.read_table import read_table
 
 TABLE = Path(__file__).resolve().parents[4] / "shared" / "published" / "llm_tutorial_kyo" / "df.csv"
 pytestmark = pytest.mark.skipif(not TABLE.exists(), reason="the published runs are not at hand")

@@ -1,0 +1,1 @@
+"""Recipe against recipe: curves, noise, gaps, multipliers, decisions."""

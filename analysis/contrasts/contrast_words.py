@@ -1,0 +1,141 @@
+"""A contrast in sentences for people and in plain values for scripts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from analysis.contrasts.contrast import Contrast
+from analysis.contrasts.verdict import Crossing, Decision, Forecast, chance, reason_text
+from analysis.fitting.result import Estimate
+from analysis.page.headline import pair_sentence
+from analysis.page.labels import count_text
+from analysis.page.language import in_english, say
+from analysis.page.table import Multiplier, cell_text, estimate_text
+
+
+def sentences(c: Contrast) -> list[str]:
+    """What came out, the answer first."""
+    if c.refused:
+        return [say("{a} and {b} may not be compared, because {reason}.", a=c.a, b=c.b, reason=c.refused)]
+    found = [say("{sentence}.", sentence=pair_sentence(c))]
+    if c.num_params is not None:
+        found = [say("At N = {size} in both: {sentence}", size=count_text(c.num_params), sentence=found[0])]
+    if c.probability is not None:
+        found.append(
+            say("The probability that {a} has the lower loss there is {chance}.", a=c.a, chance=chance(c.probability))
+        )
+    if c.why:
+        found.append(c.why)
+    if c.crossing is not None:
+        found.append(crossing_text(c, c.crossing))
+    found += [forecast_text(c, one) for one in c.forecasts]
+    if c.num_pairs:
+        found.append(say("The two are paired by {count} seeds or sizes that both have.", count=c.num_pairs))
+    return found + [say("Note: {note}.", note=note) for note in c.notes]
+
+
+def crossing_text(c: Contrast, crossing: Crossing) -> str:
+    """Where the curves cross, if that is settled."""
+    better = c.a if crossing.after == "a" else c.b
+    told = {"tokens": count_text(crossing.tokens.value), "better": better}
+    if not crossing.is_settled:
+        return say(
+            "The curves cross at {tokens} tokens, beyond which {better} would be better, but noise may have made them.",
+            **told,
+        )
+    told |= {"lo": count_text(crossing.tokens.lo), "hi": count_text(crossing.tokens.hi)}
+    if crossing.is_predicted:
+        return say(
+            "By their laws the curves cross at {tokens} tokens (95 % interval {lo} to {hi}), more than was measured; "
+            "beyond that {better} is better.",
+            **told,
+        )
+    return say(
+        "The curves cross at {tokens} tokens (95 % interval {lo} to {hi}); beyond that {better} is better.", **told
+    )
+
+
+def forecast_text(c: Contrast, one: Forecast) -> str:
+    """What is to be expected at a budget."""
+    at = count_text(one.tokens)
+    if one.num_params is not None:
+        at = say("N = {size}, D = {tokens}", size=count_text(one.num_params), tokens=at)
+    if one.gap is None or one.probability is None:
+        return say("At {at} tokens: cannot tell. {why}", at=at, why=reason_text(one.reason))
+    told = {
+        "at": at, "gap": estimate_text(one.gap), "a": c.a, "chance": chance(one.probability),
+        "worth": cell_text(Multiplier(one.multiplier.value, one.multiplier.lo, one.multiplier.hi))
+        if one.multiplier else cell_text(None),
+        "better": c.a if one.decision is Decision.A_BETTER else c.b,
+    }  # fmt: skip
+    if one.decision is Decision.CANNOT_TELL:
+        return say(
+            "At {at} tokens: cannot tell. The gap is {gap} nats per token, the multiplier {worth}; {a} has the "
+            "lower loss with a probability of {chance}.",
+            **told,
+        )
+    return say(
+        "At {at} tokens: {better} is better. The gap is {gap} nats per token, the multiplier {worth}; {a} has the "
+        "lower loss with a probability of {chance}.",
+        **told,
+    )
+
+
+def contrast_json(c: Contrast) -> dict[str, Any]:
+    """Plain JSON values; null where the data set no limit or nothing is known."""
+    return {
+        "a": c.a,
+        "b": c.b,
+        "domain": c.domain,
+        "match": c.match,
+        "refused": in_english(c.refused),
+        "decision": None if c.refused else c.decision.name.lower(),
+        "reason": c.reason,
+        "why": in_english(c.why) or None,
+        "method": in_english(c.method) or None,
+        "num_params": c.num_params,
+        "tokens": c.tokens,
+        "loss": c.loss,
+        "gap": _estimate(c.gap),
+        "probability_a_better": c.probability,
+        "num_pairs": c.num_pairs,
+        "multiplier": _estimate(c.multiplier),
+        "multiplier_without_law": c.check,
+        "at_smallest": _estimate(c.at_smallest),
+        "at_smallest_tokens": c.at_smallest_tokens,
+        "growth": _estimate(c.growth),
+        "trend": None if c.refused else in_english(c.trend),
+        "crossing": None
+        if c.crossing is None
+        else {
+            "tokens": _estimate(c.crossing.tokens),
+            "better_beyond": c.a if c.crossing.after == "a" else c.b,
+            "is_settled": c.crossing.is_settled,
+            "is_predicted": c.crossing.is_predicted,
+        },
+        "forecasts": [
+            {
+                "num_params": one.num_params,
+                "tokens": one.tokens,
+                "gap": _estimate(one.gap),
+                "multiplier": _estimate(one.multiplier),
+                "probability_a_better": one.probability,
+                "decision": one.decision.name.lower(),
+                "reason": one.reason,
+                "times_largest": one.beyond,
+            }
+            for one in c.forecasts
+        ],
+        "is_extrapolated": c.is_extrapolated,
+        "notes": [in_english(note) for note in c.notes],
+    }
+
+
+def _estimate(estimate: Estimate | None) -> dict[str, float | None] | None:
+    if estimate is None:
+        return None
+    return {
+        name: value if math.isfinite(value) else None
+        for name, value in (("value", estimate.value), ("lo", estimate.lo), ("hi", estimate.hi))
+    }

@@ -1,0 +1,279 @@
+"""The headline: the answer of a study in one sentence, with number, interval and decision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from analysis.contrasts.contrast import Contrast, Decision, compare
+from analysis.contrasts.curves import Curve, measured_curve
+from analysis.contrasts.fit import Fit, HeldOut
+from analysis.contrasts.ranking import MANY, Ranking, none_of, unknown
+from analysis.fitting.result import Estimate
+from analysis.page.labels import count_text
+from analysis.page.language import listed, say
+from analysis.page.table import estimate_text, number_text
+from analysis.runs.points import Study
+from analysis.runs.recipes import Recipe
+
+MOST_NAMED = 4
+"""So many recipes are named in the headline; more are counted."""
+
+
+def headline_of(
+    study: Study, fits: Sequence[Fit], on_target: Sequence[Contrast], ranking: Ranking | None
+) -> tuple[str, Contrast | None]:
+    """The sentence, and the contrast that it rests on."""
+    if not on_target:
+        return _doubling(study, fits), None
+    if ranking is None:
+        c = next((c for c in on_target if not c.refused), on_target[0])
+        if not c.refused:
+            return say("{sentence}.", sentence=pair_sentence(c)), c
+        return say(
+            "Cannot tell: {a} and {b} may not be compared, because {reason}.", a=c.a, b=c.b, reason=c.refused
+        ), None  # fmt: skip
+    first, second = _main_pair(study, ranking)
+    main = compare(study, first, second, study.target, ranking.confidence)
+    if ranking.lack:
+        return _undecided(ranking, ranking.lack, main), main
+    if len(ranking.rows) == 2:
+        return say("{sentence}.", sentence=pair_sentence(main)), main
+    return _best_of_many(ranking, main), main
+
+
+def _main_pair(study: Study, ranking: Ranking) -> tuple[Recipe, Recipe]:
+    """The two recipes of the headline, in the study's order: the best and the reference, or the best two."""
+    by_label = {recipe.label: recipe for recipe in study.recipes}
+    order = list(by_label)
+    labels = [row.recipe for row in ranking.rows]
+    reference = min(labels, key=order.index)
+    best, other = labels[0], reference if reference != labels[0] else labels[1]
+    a, b = (best, other) if order.index(best) > order.index(other) else (other, best)
+    return by_label[a], by_label[b]
+
+
+def _undecided(ranking: Ranking, lack: str, main: Contrast) -> str:
+    """What was measured, where nothing is known of how much of it is chance."""
+    best = ranking.rows[0].recipe
+    other = main.a if main.b == best else main.b
+    gap = next(row.gap for row in ranking.rows if row.recipe == other)
+    assert gap is not None
+    told = {
+        "lack": unknown(lack),
+        "tokens": count_text(ranking.tokens),
+        "best": best,
+        "domain": ranking.target,
+        "gap": number_text(gap.value, 2),
+        "other": other,
+        "once": say(", measured once each") if lack == "no_repeated_seeds" else "",
+    }
+    if len(ranking.rows) == 2:
+        return say(
+            "Cannot tell {lack}: at {tokens} tokens {best} had the lower loss on {domain}, {gap} nats per token below "
+            "{other}{once}; repeat both with other seeds.",
+            **told,
+        )
+    return say(
+        "Cannot tell {lack}: at {tokens} tokens {best} had the lowest loss on {domain}, {gap} nats per token below "
+        "{other}{once}; repeat the best few with other seeds.",
+        **told,
+    )
+
+
+def _best_of_many(ranking: Ranking, main: Contrast) -> str:
+    """The best of three or more recipes, or those that lead; intervals allow for all comparisons with the best."""
+    count, leaders = len(ranking.rows), [row.recipe for row in ranking.leaders]
+    best = leaders[0]
+    told = {"best": best, "count": count, "domain": ranking.target, "tokens": count_text(ranking.tokens)}
+    if not ranking.behind:
+        last = ranking.rows[-1]
+        assert last.gap is not None
+        return say(
+            "Cannot tell: {none} be told from {best}, which has the lowest loss on {domain} at {tokens} tokens; the "
+            "largest gap, of {recipe}, is {gap} nats per token.",
+            none=none_of(count - 1), recipe=last.recipe, gap=estimate_text(last.gap), **told,
+        )  # fmt: skip
+    other = main.a if main.b == best else main.b
+    worth = _worth(main) if main.decision is not Decision.CANNOT_TELL else None
+    if len(leaders) == 1:
+        second, gap = ranking.rows[1].recipe, ranking.rows[1].gap
+        text = say("Of {count} recipes, {best} is best on {domain}", **told)
+        if worth:
+            text = say("{sentence}: {more}", sentence=text, more=worth)
+        if second == other or gap is None:
+            return say("{sentence}.", sentence=text)
+        return say(
+            "{sentence}; the next, {recipe}, is {gap} nats per token behind.",
+            sentence=text, recipe=second, gap=estimate_text(gap),
+        )  # fmt: skip
+    text = say(
+        "Of {count} recipes, {best} has the lowest loss on {domain} at {tokens} tokens, but {others} cannot be told "
+        "from it",
+        others=_some(leaders[1:]),
+        **told,
+    )
+    if worth and other not in leaders:
+        return say(
+            "{sentence}. {best} is better than {other}: {worth}.", sentence=text, best=best, other=other, worth=worth
+        )
+    nearest = ranking.behind[0]
+    assert nearest.gap is not None
+    told = {"sentence": text, "recipe": nearest.recipe, "gap": estimate_text(nearest.gap)}
+    if len(ranking.behind) == 1:
+        return say("{sentence}; {recipe} is {gap} nats per token behind.", **told)
+    return say(
+        "{sentence}; {recipes} are behind, the nearest, {recipe}, by {gap} nats per token.",
+        recipes=_some([row.recipe for row in ranking.behind]), **told,
+    )  # fmt: skip
+
+
+def _some(names: Sequence[str]) -> str:
+    """Recipes by name where they are few, else how many."""
+    if len(names) > MOST_NAMED:
+        return say("{count} others", count=len(names))
+    return names[0] if len(names) == 1 else say("{first} and {last}", first=", ".join(names[:-1]), last=names[-1])
+
+
+def pair_sentence(c: Contrast) -> str:
+    """One contrast, without the full stop."""
+    assert c.gap is not None
+    if c.decision is Decision.CANNOT_TELL:
+        text = say(
+            "Cannot tell whether {a} or {b} is better on {domain} at {tokens} tokens: the gap is {gap} nats per token",
+            a=c.a, b=c.b, domain=c.domain, tokens=count_text(c.tokens or 0), gap=estimate_text(c.gap),
+        )  # fmt: skip
+        if c.multiplier is None or not (math.isfinite(c.multiplier.value) and c.multiplier.value > 0):
+            return text
+        return say(
+            "{sentence}, and a token of the first is worth {times} tokens of the second (95 % interval {range})",
+            sentence=text, times=_times(c.multiplier), range=_range(c.multiplier),
+        )  # fmt: skip
+    better = c.a if c.decision is Decision.A_BETTER else c.b
+    return say("{better} is better on {domain}: {worth}", better=better, domain=c.domain, worth=_worth(c))
+
+
+def _worth(c: Contrast) -> str:
+    """What the better recipe of a decided contrast is worth, as seen from it: "it reaches ..."."""
+    assert c.gap is not None
+    is_a = c.decision is Decision.A_BETTER
+    gap = Estimate(-c.gap.value, -c.gap.hi, -c.gap.lo) if is_a else c.gap
+    told = {"worse": c.b if is_a else c.a, "gap": estimate_text(gap), "tokens": count_text(c.tokens or 0)}
+    if c.multiplier is None:
+        return say(
+            "at equal tokens its loss is {gap} nats per token lower than that of {worse}, at {tokens} tokens; of one "
+            "size there is no curve",
+            **told,
+        )
+    m = c.multiplier if is_a else inverse(c.multiplier)
+    if not m.value > 1:  # the curves do not pass through the mean losses that decide
+        return say(
+            "at equal tokens its loss is {gap} nats per token lower than that of {worse}, at {tokens} tokens", **told
+        )
+    if not math.isfinite(m.lo):
+        return say(
+            "no measured amount of {worse} reaches the loss that it has at its smallest size, and at equal tokens its "
+            "loss is {gap} nats per token lower",
+            **told,
+        )
+    text = say(
+        "it reaches the loss that {worse} has at {tokens} tokens with {times} times fewer tokens (95 % interval "
+        "{range}), and at equal tokens its loss is {gap} nats per token lower",
+        times=_times(m), range=_range(m), **told,
+    )  # fmt: skip
+    if c.growth is None or c.at_smallest is None:
+        return text
+    start = c.at_smallest if is_a else inverse(c.at_smallest)
+    first, last = (count_text(tokens or 0) for tokens in (c.at_smallest_tokens, c.tokens))
+    was = say(
+        "{start} at {first} tokens, {times} at {last}", start=_times(start), first=first, times=_times(m), last=last
+    )
+    grows, shrinks = (c.growth.lo > 1, c.growth.hi < 1) if is_a else (c.growth.hi < 1, c.growth.lo > 1)
+    if grows:
+        return say("{sentence}; the factor grows with corpus size ({was})", sentence=text, was=was)
+    if shrinks:
+        return say("{sentence}; the factor shrinks with corpus size ({was})", sentence=text, was=was)
+    return say("{sentence}; whether the factor changes with corpus size cannot be told ({was})", sentence=text, was=was)
+
+
+def inverse(m: Estimate) -> Estimate:
+    """1 / m with its interval: the multiplier seen from the other recipe."""
+    over = [math.inf if x == 0 else 1 / x for x in (m.value, m.hi, m.lo)]
+    return Estimate(over[0], over[1], over[2])
+
+
+def _times(m: Estimate) -> str:
+    return f"{m.value:.2f}" if math.isfinite(m.value) else say("more than {lo}", lo=f"{m.lo:.2f}")
+
+
+def _range(m: Estimate) -> str:
+    has_lo, has_hi = math.isfinite(m.lo) and m.lo > 0, math.isfinite(m.hi)
+    lo, hi = f"{m.lo:.2f}", f"{m.hi:.2f}"
+    if has_lo and has_hi:
+        return say("{lo} to {hi}", lo=lo, hi=hi)
+    return say("above {lo}", lo=lo) if has_lo else say("below {hi}", hi=hi) if has_hi else say("without limit")
+
+
+def _doubling(study: Study, fits: Sequence[Fit]) -> str:
+    """For one recipe: what the last doubling of D bought, and how well the held-out size was predicted."""
+    fit = fits[0]
+    curve: Curve = fit if fit.holds else measured_curve(study.points_of(fit.recipe, fit.domain), fit.noise)
+    top = curve.span[1]
+    if top / 2 < curve.span[0]:
+        return say(
+            "Cannot tell what more tokens bring: the sizes on {domain} span less than a doubling.", domain=fit.domain
+        )
+    at_half, at_top = float(curve.loss(top / 2)), float(curve.loss(top))
+    weights = {size: weight * at_half for size, weight in curve.response(top / 2).items()}
+    for size, weight in curve.response(top).items():
+        weights[size] = weights.get(size, 0.0) - weight * at_top
+    gain, half = at_half - at_top, curve.half_width(weights)
+    interval = say("95 % interval {lo} to {hi}", lo=f"{gain - half:.3f}", hi=f"{gain + half:.3f}")
+    if not curve.noise.is_known:
+        interval = say("no interval without repeated seeds")
+    text = say(
+        "Doubling the tokens from {half} to {top} lowers the loss on {domain} by {gain} nats per token ({interval})",
+        half=count_text(top / 2), top=count_text(top), domain=fit.domain, gain=f"{gain:.3f}", interval=interval,
+    )  # fmt: skip
+    if not (fit.holds and fit.held_out):
+        return say("{sentence}.", sentence=text)
+    test = fit.held_out[-1]
+    return say(
+        "{sentence}; the held-out {tokens} tokens were predicted within {error}.",
+        sentence=text, tokens=count_text(test.tokens), error=_percent(test.error),
+    )  # fmt: skip
+
+
+def _percent(share: float) -> str:
+    return f"{number_text(100 * abs(share), 2)} %"
+
+
+def test_sentence(study: Study, fits: Sequence[Fit]) -> str | None:
+    """How well the largest held-out size of the target domain was predicted, recipe by recipe."""
+    tests = [(fit.recipe, fit.held_out[-1]) for fit in fits if fit.holds and fit.held_out]
+    if not tests:
+        return None
+    tokens = max(test.tokens for _, test in tests)
+    there = [(recipe, test) for recipe, test in tests if test.tokens == tokens]
+    said = say("Held out and predicted on {domain} at {tokens} tokens", domain=study.target, tokens=count_text(tokens))
+    if len(there) > MANY:
+        recipe, worst = max(there, key=lambda item: abs(item[1].error))
+        return say(
+            "{sentence}: {inside} of {count} recipes lie within the interval of their prediction; furthest off is "
+            "{recipe}, {verdict}.",
+            sentence=said, inside=sum(_is_inside(test) for _, test in there), count=len(there), recipe=recipe,
+            verdict=_verdict(worst),
+        )  # fmt: skip
+    verdicts = listed(say("{recipe} {verdict}", recipe=recipe, verdict=_verdict(test)) for recipe, test in there)
+    return say("{sentence}: {verdicts}.", sentence=said, verdicts=verdicts)
+
+
+def _verdict(test: HeldOut) -> str:
+    """A prediction whose interval misses the measurement is a miss, however close."""
+    if _is_inside(test):
+        return say("within {error}", error=_percent(test.error))
+    return say("missed by {error}, beyond its interval", error=_percent(test.error))
+
+
+def _is_inside(test: HeldOut) -> bool:
+    return test.predicted.lo <= test.loss <= test.predicted.hi

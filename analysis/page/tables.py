@@ -1,0 +1,296 @@
+"""The tables of the report, from results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from analysis.contrasts.contrast import Contrast
+from analysis.contrasts.dose import DoseResponse
+from analysis.contrasts.fit import Fit
+from analysis.contrasts.ranking import Ranking
+from analysis.fitting.result import Estimate
+from analysis.laws.power import PowerLaw
+from analysis.page.labels import count_text
+from analysis.page.language import say
+from analysis.page.table import Cell, Multiplier, Probability, Table
+from analysis.runs.points import Study
+from analysis.runs.run import Run
+
+
+def fit_table(fits: Sequence[Fit], full_fits: Sequence[Fit] = ()) -> Table:
+    """One row per recipe and domain: parameters with intervals, and the test on the held-out size.
+
+    full_fits: those to all points that contrasts rest on, in rows of their own.
+    """
+    rows: list[tuple[Cell, ...]] = []
+    for fit in (*fits, *full_fits):
+        test = fit.held_out[-1] if fit.held_out else None
+        rows.append(
+            (
+                fit.recipe,
+                fit.domain,
+                PowerLaw.name,
+                say("all for contrasts") if any(fit is full for full in full_fits) else say("not held out"),
+                *(fit.params.get(name) for name in ("E", "B", "beta")),
+                fit.status.name.lower(),
+                fit.num_points,
+                fit.num_trunks,
+                test.tokens if test else None,
+                test.loss if test else None,
+                test.predicted if test else None,
+                100 * test.error if test else None,
+            )
+        )
+    columns = (
+        say("recipe"),
+        say("domain"),
+        say("law"),
+        say("fitted to"),
+        "E",
+        "B",
+        "beta",
+        say("status"),
+        say("points"),
+        say("trunks"),
+        say("held-out D"),
+        say("measured"),
+        say("predicted"),
+        say("error [%]"),
+    )
+    return Table("fits", columns, tuple(rows))
+
+
+def contrast_table(contrasts: Sequence[Contrast]) -> Table:
+    """One row per pair of recipes and domain."""
+    rows: list[tuple[Cell, ...]] = []
+    for c in contrasts:
+        rows.append(
+            (
+                c.a,
+                c.b,
+                c.domain,
+                say("refused") if c.refused else say(c.decision.value),
+                c.tokens,
+                c.gap,
+                _multiplier(c.multiplier),
+                c.check,
+                _multiplier(c.at_smallest),
+                None if c.at_smallest_tokens is None else round(c.at_smallest_tokens),
+                c.growth,
+                None if c.refused else c.trend,
+                c.refused or c.method,
+                None if c.probability is None else Probability(round(c.probability, 3)),
+            )
+        )
+    columns = (
+        "A",
+        "B",
+        say("domain"),
+        say("decision"),
+        "D",
+        say("gap A - B [nats per token]"),
+        say("multiplier"),
+        say("without a law"),
+        say("at the start"),
+        say("start D"),
+        say("growth"),
+        say("trend"),
+        say("method"),
+        say("probability that A is better"),
+    )
+    return Table("contrasts", columns, tuple(rows))
+
+
+def _multiplier(m: Estimate | None) -> Multiplier | None:
+    return Multiplier(m.value, m.lo, m.hi) if m else None
+
+
+def run_table(study: Study) -> Table:
+    """Every run, failed ones too."""
+    rows: list[tuple[Cell, ...]] = []
+    order = {recipe.label: i for i, recipe in enumerate(study.recipes)}
+    runs = sorted(
+        study.runs,
+        key=lambda r: (
+            order[study.recipe_of[r.fingerprint]],
+            r.spec["budget"]["num_tokens"],
+            r.seeds,
+            r.name,
+        ),
+    )
+    for run in runs:
+        ledger = run.ledger
+        last = run.points[-1].domains.get(study.target) if run.points else None
+        asked = run.spec["budget"]["num_tokens"]
+        rows.append(
+            (
+                run.name,
+                run.fingerprint[:8],
+                study.recipe_of[run.fingerprint],
+                say(run.state),
+                run.num_params,
+                ledger.tokens if ledger else None,
+                asked,
+                ledger.unique_tokens if ledger else None,
+                round(ledger.mean_epochs, 4) if ledger else None,
+                ", ".join(f"{name} {seed}" for name, seed in run.seeds),
+                last.loss if last else None,
+                run.flops,
+                run.trunk_tokens if ledger else None,
+                round(run.seconds, 2) if run.seconds is not None else None,
+                run.error,
+            )
+        )
+    for lost in study.lost:
+        blanks: tuple[Cell, ...] = (None,) * 10
+        why = say("killed before it logged what it is")
+        rows.append((lost.name, lost.run_id, None, say("interrupted"), *blanks, why))
+    columns = (
+        say("run"),
+        say("fingerprint"),
+        say("recipe"),
+        say("state"),
+        "N",
+        "D",
+        say("D asked for"),
+        "U",
+        say("epochs"),
+        say("seeds"),
+        say("loss on {domain}", domain=study.target),
+        say("C [FLOPs]"),
+        say("tokens from trunk"),
+        say("seconds"),
+        say("error"),
+    )
+    return Table("runs", columns, tuple(rows))
+
+
+def ranking_table(study: Study, ranking: Ranking) -> Table:
+    """Recipes by domains: losses at the largest common size, the best on the target domain first."""
+    shown = [domain for domain in study.domains if all(domain in row.losses for row in ranking.rows)]
+    rows: list[tuple[Cell, ...]] = []
+    for place, row in enumerate(ranking.rows, start=1):
+        losses = [_known(row.losses[domain]) for domain in shown]
+        told = None if row.gap is None or ranking.lack else row.is_told_from_best
+        rows.append((place, row.recipe, losses[0], _known(row.gap) if row.gap else None, told, *losses[1:]))
+    columns = (
+        say("place"),
+        say("recipe"),
+        say("loss on {domain}", domain=study.target),
+        say("gap to the best"),
+        say("told from the best"),
+        *(say("loss on {domain}", domain=domain) for domain in shown[1:]),
+    )
+    return Table("ranking", columns, tuple(rows))
+
+
+def _known(estimate: Estimate) -> Cell:
+    """The value alone where the interval has no ends."""
+    return estimate if math.isfinite(estimate.lo) or math.isfinite(estimate.hi) else estimate.value
+
+
+def dose_table(dose: DoseResponse) -> Table:
+    """A row per line and dose: loss, what the dose does against the reference, and against the dose below."""
+    rows: list[tuple[Cell, ...]] = []
+    for line in dose.lines:
+        for at in line.doses:
+            gap = at.effect.gap if at.effect else None
+            step = at.step.gap if at.step else None
+            rows.append(
+                (
+                    *((line.name,) if len(dose.lines) > 1 else ()),
+                    at.text,
+                    at.recipe,
+                    _known(at.loss) if at.loss else None,
+                    _known(gap) if gap else None,
+                    _known(m) if at.effect and (m := _multiplier(at.effect.multiplier)) else None,
+                    _known(step) if step else None,
+                    step.lo > 0 or step.hi < 0 if step and math.isfinite(step.lo) else None,
+                )
+            )
+    columns = (
+        *((say("line"),) if len(dose.lines) > 1 else ()),
+        say("dose"),
+        say("recipe"),
+        say("loss on {domain}", domain=dose.domain),
+        say("gap to the reference"),
+        say("multiplier"),
+        say("step from the dose below"),
+        say("clear of zero"),
+    )
+    return Table("doses", columns, tuple(rows))
+
+
+def tokens_trained(study: Study) -> tuple[int, int]:
+    """Tokens that the complete runs trained on, trunks once, and what runs that share nothing would have."""
+    independent = sum(run.ledger.tokens for run in study.runs if run.ledger)
+    return independent - sum(run.trunk_tokens for run in study.runs if run.ledger), independent
+
+
+def trunk_text(study: Study) -> str:
+    """What shared trunks saved, in a sentence."""
+    trained, independent = tokens_trained(study)
+    if trained == independent:
+        return say("No trunk was shared: every run trained all of its tokens.")
+    return say(
+        "{trained} tokens were trained where independent runs would have needed {independent}: shared trunks saved "
+        "{share}.",
+        trained=count_text(trained), independent=count_text(independent), share=f"{1 - trained / independent:.0%}",
+    )  # fmt: skip
+
+
+def cost_table(study: Study) -> Table:
+    """What the complete runs cost, and what shared trunks saved."""
+    rows: list[tuple[Cell, ...]] = []
+    for recipe in (*[recipe.label for recipe in study.recipes], None):
+        runs = [r for r in study.runs if r.ledger and recipe in (None, study.recipe_of[r.fingerprint])]
+        tokens = sum(r.ledger.tokens for r in runs if r.ledger)
+        saved = sum(r.trunk_tokens for r in runs)
+        spent = sum((r.flops or 0.0) - r.trunk_tokens * r.flops_per_token for r in runs)
+        paces, mfus = ([v for r in runs if (v := getattr(r, key)) is not None] for key in ("tokens_per_second", "mfu"))
+        rows.append(
+            (recipe or say("all"), len(runs), count_text(tokens), count_text(tokens - saved), count_text(saved),
+             f"{spent:.3g}", f"{sum(r.seconds or 0.0 for r in runs) / 60:.3g}",
+             f"{sum(map(_device_seconds, runs)) / 3600:.3g}", round(median(paces)) if paces else None,
+             round(100 * median(mfus), 2) if mfus else None)
+        )  # fmt: skip
+    on_gpu = {_is_gpu(run) for run in study.runs if run.ledger}
+    columns = (
+        say("recipe"),
+        say("complete runs"),
+        say("tokens D, summed"),
+        say("tokens trained"),
+        say("saved by trunks"),
+        say("FLOPs spent"),
+        say("minutes"),
+        say("device hours") if len(on_gpu) > 1 else say("GPU hours") if on_gpu == {True} else say("CPU core hours"),
+        say("tokens/s"),
+        say("MFU [%]"),
+    )
+    kept = [i for i in range(len(columns)) if any(row[i] is not None for row in rows)]
+    return Table("cost", tuple(columns[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in rows))
+
+
+def _is_gpu(run: Run) -> bool:
+    return run.environment.get("device", "cpu") != "cpu"
+
+
+def _device_seconds(run: Run) -> float:
+    """Seconds of GPUs, shared by the runs that were side by side on one; or of CPU cores, by threads."""
+    placement = run.spec.get("placement") or {}
+    ranks = int(placement.get("ranks") or 1)
+    if _is_gpu(run):
+        return (run.seconds or 0.0) * ranks / int(placement.get("runs_per_device") or 1)
+    return (run.seconds or 0.0) * ranks * int(run.environment.get("threads", "1"))
+
+
+def provenance_table(study: Study) -> Table:
+    """Versions and hardware of the runs: one row per fact, several values where runs differ."""
+    facts: dict[str, set[str]] = {}
+    for run in study.runs:
+        for key, value in run.environment.items():
+            facts.setdefault(key, set()).add(value)
+    rows = tuple((key, "; ".join(sorted(values))) for key, values in sorted(facts.items()))
+    return Table("provenance", (say("fact"), say("value")), rows)

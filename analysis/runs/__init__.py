@@ -1,0 +1,1 @@
+"""Reading runs: logs and tables -> runs, points, recipes."""

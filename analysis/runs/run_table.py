@@ -1,0 +1,50 @@
+"""A table of runs: what every fit reads, whether our logs or a published file it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.laws.law import Array, Columns
+
+
+@dataclass(frozen=True, eq=False)  # told apart by identity: its arrays have no one truth value
+class RunTable:
+    """One measurement per row, checked (analysis/runs/read_table.py): finite, above 0 where a logarithm is taken.
+
+    columns: by letter, (n,) each, `w` (n, m). y: the response, (n,), named `response`. domains: the m names behind `w`.
+    recipe, run, seed: what groups rows, (n,) of text. run: the unit that is drawn at random (rows of one trunk share
+    it). row: where each stood in its source, 1 for the first. source: for messages.
+    """
+
+    columns: Columns
+    y: Array
+    recipe: NDArray[np.str_]
+    run: NDArray[np.str_]
+    seed: NDArray[np.str_]
+    row: NDArray[np.int64]
+    response: str = "loss"
+    domains: tuple[str, ...] = ()
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def where(self, chosen: NDArray[np.bool_]) -> RunTable:
+        """The rows where `chosen`, (n,), is true."""
+        columns = {name: column[chosen] for name, column in self.columns.items()}
+        rest = {name: getattr(self, name)[chosen] for name in ("y", "recipe", "run", "seed", "row")}
+        return replace(self, columns=columns, **rest)
+
+    def by_recipe(self) -> Mapping[str, RunTable]:
+        """A table per recipe, by name."""
+        return {str(name): self.where(self.recipe == name) for name in np.unique(self.recipe)}
+
+    def with_recipe_numbers(self) -> RunTable:
+        """The same with a column `recipe`, (n,): the place of each row's recipe among the names, in order."""
+        return replace(
+            self, columns={**self.columns, "recipe": np.unique(self.recipe, return_inverse=True)[1].astype(float)}
+        )

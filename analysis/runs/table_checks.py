@@ -1,0 +1,134 @@
+"""What a table of runs must be before a law is fitted to it, and the row that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.laws.law import Array, Law
+from analysis.runs.logs import AnalysisError
+from analysis.runs.run_table import RunTable
+
+COUNTS = ("N", "D", "U", "C", "P")
+MAX_STEP = 2e4
+"""Studies double their sizes or take ten times as many; tiny proxies beside one target may lie 10,000 apart."""
+MAX_LOSS_STEP = 20.0
+MAX_FLOPS_OFF = 100.0
+"""C over N D is about 6 however it is counted; a row that is off by this factor from the others has other units."""
+WEIGHTS_TOLERANCE = 0.02
+"""Weights are published with few decimals: RegMix's sum to 1 within 0.005."""
+
+
+def check_rows(
+    table: RunTable,
+    identity: NDArray[np.str_] | None,
+    *,
+    rest: Sequence[str] | None = None,
+    is_loss: bool = True,
+    may_be_zero: Sequence[str] = (),
+) -> None:
+    """Raises AnalysisError for the first row that cannot be what it says.
+
+    identity: the run of each row, (n,), where the table names them; rest: what else it says of each, to tell runs
+    without a name apart. is_loss: the response must be above 0.
+    may_be_zero: columns of which 0 is an amount.
+    """
+    for name, column in table.columns.items():
+        for values in column.T if name == "w" else (column,):
+            _numbers(table, name, values, above=None if name in ("w", *may_be_zero) else 0.0)
+            if name in ("w", *may_be_zero) and (values < 0).any():
+                at = int(np.argmax(values < 0))
+                raise AnalysisError(f"{_row(table, at)}: {name} must not be below 0, got {values[at]:g}")
+    _numbers(table, table.response, table.y, above=0.0 if is_loss else None)
+    if "w" in table.columns:
+        _sums_to_one(table)
+    _units(table, is_loss)
+    _once_each(table, identity, rest)
+    if len(table) < 2:
+        raise AnalysisError(f"{table.source}: 1 point is left: no law can be fitted to it")
+    if np.ptp(table.y) == 0:
+        raise AnalysisError(f"{_all(table)} {table.response} {table.y[0]:g}: there is nothing to fit")
+
+
+def check_for(table: RunTable, law: type[Law]) -> None:
+    """Raises AnalysisError where a law needs what the table does not vary."""
+    for name in law.columns:
+        column = table.columns.get(name)
+        if column is None or name == "w" or name in law.may_be_constant:
+            continue
+        if np.ptp(column) == 0:
+            raise AnalysisError(f"{_all(table)} {name} {column[0]:g}, and {law.name} ({law.equation}) needs several")
+    if "w" in law.columns and not np.ptp(table.columns["w"], axis=0).any():
+        raise AnalysisError(f"{_all(table)} the same weights, and {law.name} needs several")
+
+
+def _numbers(table: RunTable, name: str, values: Array, above: float | None) -> None:
+    bad = ~np.isfinite(values) if above is None else ~(np.isfinite(values) & (values > above))
+    if not bad.any():
+        return
+    at = int(np.argmax(bad))
+    if np.isnan(values[at]):
+        raise AnalysisError(f"{_row(table, at)}: {name} is missing or NaN; leave such rows out with --where '{name}!='")
+    wanted = "a finite number" if above is None else f"a finite number above {above:g}"
+    raise AnalysisError(f"{_row(table, at)}: {name} must be {wanted}, got {values[at]:g}")
+
+
+def _sums_to_one(table: RunTable) -> None:
+    sums = table.columns["w"].sum(axis=1)
+    bad = np.abs(sums - 1) > WEIGHTS_TOLERANCE
+    if bad.any():
+        at = int(np.argmax(bad))
+        raise AnalysisError(f"{_row(table, at)}: the weights of the domains must sum to 1, got {sums[at]:g}")
+
+
+def _units(table: RunTable, is_loss: bool) -> None:
+    for name in (*(n for n in COUNTS if n in table.columns), *((table.response,) if is_loss else ())):
+        values = table.columns.get(name, table.y) if name != table.response else table.y
+        sizes = np.unique(values[values > 0])
+        steps = sizes[1:] / sizes[:-1]
+        if len(steps) and steps.max() > (MAX_LOSS_STEP if name == table.response else MAX_STEP):
+            k = int(np.argmax(steps))
+            few_are_small = (values <= sizes[k]).sum() <= (values > sizes[k]).sum()
+            at = int(np.argmax(values <= sizes[k]) if few_are_small else np.argmax(values > sizes[k]))
+            raise AnalysisError(
+                f"{_row(table, at)}: {name} is {values[at]:g}; from {sizes[k]:g} to {sizes[k + 1]:g} there is "
+                "nothing in between: mixed units?"
+            )
+    if all(name in table.columns for name in "NDC") and (table.columns["D"] > 0).all():
+        per_token = table.columns["C"] / (table.columns["N"] * table.columns["D"])
+        off = per_token / np.median(per_token)
+        bad = np.maximum(off, 1 / off) > MAX_FLOPS_OFF
+        if bad.any():
+            at = int(np.argmax(bad))
+            raise AnalysisError(
+                f"{_row(table, at)}: C is {per_token[at]:.3g} N D, against {np.median(per_token):.3g} N D in the "
+                "other rows: mixed units?"
+            )
+
+
+def _once_each(table: RunTable, identity: NDArray[np.str_] | None, rest: Sequence[str] | None) -> None:
+    """A run measured twice at one size is one measurement. Without names of runs, rows equal in all that is said."""
+    seen: dict[tuple[object, ...], int] = {}
+    amounts = [np.asarray(column, float).reshape(len(table), -1) for column in table.columns.values()]
+    for i in range(len(table)):
+        at = tuple(float(value) for column in amounts for value in column[i])
+        told = (table.seed[i], float(table.y[i]), rest[i] if rest is not None else "")
+        who = (identity[i],) if identity is not None else told
+        key = (str(table.recipe[i]), *who, *at)
+        if key in seen:
+            name = f"run {str(identity[i])!r}" if identity is not None else "the same run"
+            raise AnalysisError(
+                f"{_row(table, i)}: {name} is there before, with the same amounts, in row {table.row[seen[key]]}: "
+                "a run counts once"
+            )
+        seen[key] = i
+
+
+def _row(table: RunTable, at: int) -> str:
+    return f"{table.source}: row {table.row[at]}"
+
+
+def _all(table: RunTable) -> str:
+    return f"{table.source}: all {len(table)} rows have"
