@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.contrasts.matching import why_not_comparable
-from analysis.page.labels import count_text
+from analysis.page.labels import flops_text, percent_text
 from analysis.page.language import say
-from analysis.page.table import Table, number_text
+from analysis.page.table import Probability, Table, number_text
 from analysis.planning.noise_floor import NoiseFloor
 from analysis.planning.plan import Plan
 from analysis.planning.planned_run import PlannedRun, flops_to_train
@@ -196,7 +196,7 @@ def sentences(found: Design) -> tuple[str, ...]:
             say(
                 "The plan ({flops} FLOPs to go) gives the {question} within {width}; the smallest effect that it sees "
                 "in 80 % of cases is {least}.",
-                flops=count_text(found.flops),
+                flops=flops_text(found.flops),
                 question=first.question.text,
                 width=width_text(first.question, first.half_width),
                 least=_effect_text(first.question, first.detectable),
@@ -214,12 +214,12 @@ def proposal_sentence(found: Design) -> str:
         "Best for the {question}: {count} runs for {flops} FLOPs, which bring it from {before} to {after}.",
         question=found.question.text,
         count=len(proposal.runs),
-        flops=count_text(proposal.flops),
+        flops=flops_text(proposal.flops),
         before=width_text(found.question, proposal.before.half_width),
         after=width_text(found.question, proposal.after.half_width),
     )
     if proposal.even_flops:
-        share = f"{proposal.flops / proposal.even_flops:.0%}"
+        share = percent_text(proposal.flops / proposal.even_flops)
         text += " " + say("That is {share} of what the planned runs of these recipes cost.", share=share)
     return text
 
@@ -236,14 +236,18 @@ def forecast_table(found: Design) -> Table:
     rows = []
     for one in found.forecasts:
         least = _effect_text(one.question, one.detectable) if math.isfinite(one.detectable) else None
-        rows.append((one.question.text, width_text(one.question, one.half_width), least, round(float(one.degrees), 1)))
+        rows.append((one.question.text, width_text(one.question, one.half_width), least, _whole(one.degrees)))
     return Table("forecasts", columns, tuple(rows))
+
+
+def _whole(degrees: float) -> int | None:
+    return round(degrees) if math.isfinite(degrees) else None
 
 
 def power_table(found: Design) -> Table | None:
     """The chance to see effects of several sizes, for the questions that compare recipes."""
     rows = [
-        (one.question.text, _true_text(one.question, effect), round(power, 3))
+        (one.question.text, _true_text(one.question, effect), Probability(round(power, 3)))
         for one in found.forecasts
         for effect, power in one.powers.items()
     ]
@@ -251,7 +255,7 @@ def power_table(found: Design) -> Table | None:
 
 
 def _true_text(question: Question, effect: float) -> str:
-    return f"{effect:g}x" if question.kind == "multiplier" else f"{effect:.2%}"
+    return f"{effect:g}x" if question.kind == "multiplier" else percent_text(effect, 2)
 
 
 def run_table(proposal: Proposal) -> Table:

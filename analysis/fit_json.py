@@ -10,6 +10,8 @@ from analysis.fitting.objective import AbsoluteDeviation, Huber, LeastSquares
 from analysis.fitting.result import Estimate
 
 OBJECTIVES = {"huber": Huber, "lad": AbsoluteDeviation, "squares": LeastSquares}
+MAX_BLOCKS = 6
+"""More fits than these are told in a line each."""
 
 
 def fits_json(result: TableFits) -> dict[str, Any]:
@@ -23,10 +25,13 @@ def fits_json(result: TableFits) -> dict[str, Any]:
                 "held_out_error": _finite(each.error),
                 "covered": _finite(each.covered),
                 "num_points": each.num_points,
+                "may_be_best": each.may_be_best,
             }
             for each in result.comparison
         ],
+        "best": result.best,
         "answer": result.answer,
+        "notes": list(result.notes),
     }
 
 
@@ -36,7 +41,8 @@ def _fit_json(own: GroupFit) -> dict[str, Any]:
     kind = next(name for name, kind in OBJECTIVES.items() if isinstance(objective, kind))
     return {
         "law": fit.law.name,
-        "equation": fit.law.equation,
+        "equation": fit.law.form,
+        "constants": dict(fit.law.constants),
         "group": own.group,
         "params": {
             param.name: {**_estimate(fit.params[param.name]), "unit": param.unit, "is_fixed": param.name in fit.fixed}
@@ -53,6 +59,7 @@ def _fit_json(own: GroupFit) -> dict[str, Any]:
         "why": fit.why,
         "num_points": len(fit.table),
         "num_runs": fit.num_runs,
+        "num_clusters": fit.num_clusters,
         "residual_sd": _finite(fit.residual_sd),
         "held_out": None
         if fit.held_out is None
@@ -78,6 +85,7 @@ def _fit_json(own: GroupFit) -> dict[str, Any]:
                 "loss": _estimate(each.loss),
                 "exponent": _estimate(each.exponent),
                 "flops_per_param_and_token": each.flops_per_param_and_token,
+                "beyond": _finite(each.beyond),
             }
             for each in own.optima
         ],
@@ -94,36 +102,58 @@ def _finite(value: float) -> float | None:
 
 def fits_text(result: TableFits) -> str:
     """The fits as lines of text."""
-    lines = []
-    for own in result.fits:
-        fit = own.fit
-        lines.append(f"{fit.law.name}{f' of {own.group}' if own.group else ''}: {fit.law.equation}")
-        for param in fit.law.params:
-            if param.name in fit.params:
-                given = " (given)" if param.name in fit.fixed else ""
-                lines.append(f"  {param.name} = {_interval(fit.params[param.name])}{given} {param.unit}".rstrip())
-        value = f"objective {fit.value:.10g} over " if math.isfinite(fit.value) else ""
-        lines.append(f"  {value}{_count(len(fit.table), 'point')} of {_count(fit.num_runs, 'run')}")
-        lines.append(f"  {fit.status.name.lower()}: {fit.why}")
-        if held := fit.held_out:
-            lines.append(
-                f"  held out: {_count(held.num_points, 'point')}, missed by {100 * held.error:.3g} % on average; "
-                f"{100 * held.covered:.0f} % of them in their 95 % prediction intervals"
-            )
-        for each in own.predictions:
-            at = ", ".join(f"{name}={value:g}" for name, value in each.at.items())
-            far = f", {each.beyond:.3g} x the largest scale fitted" if each.beyond > 1 else ""
-            who = f" ({each.recipe})" if each.recipe else ""
-            new = f"a new run {each.new_run.lo:.5g} to {each.new_run.hi:.5g}"
-            lines.append(f"  at {at}{who}: {_interval(each.value)}; {new}{far}")
-        for best in own.optima:
-            lines.append(
-                f"  C = {best.flops:g} is best spent on N = {_interval(best.num_params)}, "
-                f"D = {_interval(best.tokens)}: loss {_interval(best.loss)}; N grows as C^{_interval(best.exponent)}"
-            )
+    is_long = len(result.fits) > MAX_BLOCKS
+    lines = [_line(own) for own in result.fits] if is_long else [line for own in result.fits for line in _block(own)]
+    if is_long:
+        lines.append(f"{len(result.fits)} fits, a line each: equations, intervals and predictions are in --json FILE")
+    lines += [f"note: {note}" for note in result.notes]
     if result.answer:
         lines.append(result.answer)
     return "\n".join(lines)
+
+
+def _line(own: GroupFit) -> str:
+    """A fit in a line."""
+    params = ", ".join(f"{name} = {estimate.value:.4g}" for name, estimate in own.fit.params.items())
+    who = f"{own.fit.law.name}{f' of {own.group}' if own.group else ''}"
+    return f"{who}: {f'{params}; ' if params else ''}{own.fit.status.name.lower()}"
+
+
+def _block(own: GroupFit) -> list[str]:
+    """A fit in full."""
+    fit = own.fit
+    lines = [f"{fit.law.name}{f' of {own.group}' if own.group else ''}: {fit.law.form}"]
+    lines += [f"  {name} = {constant:.10g} (of the table)" for name, constant in fit.law.constants.items()]
+    for param in fit.law.params:
+        if param.name in fit.params:
+            given = " (given)" if param.name in fit.fixed else ""
+            lines.append(f"  {param.name} = {_interval(fit.params[param.name])}{given} {param.unit}".rstrip())
+    value = f"objective {fit.value:.10g} over " if math.isfinite(fit.value) else ""
+    drawn = f" of {_count(fit.num_clusters, 'cluster')}" if fit.num_clusters != fit.num_runs else ""
+    lines.append(f"  {value}{_count(len(fit.table), 'point')} of {_count(fit.num_runs, 'run')}{drawn}")
+    lines.append(f"  {fit.status.name.lower()}: {fit.why}")
+    if held := fit.held_out:
+        lines.append(
+            f"  held out: {_count(held.num_points, 'point')}, missed by {100 * held.error:.3g} % on average; "
+            f"{100 * held.covered:.0f} % of them in their 95 % prediction intervals"
+        )
+    for each in own.predictions:
+        at = ", ".join(f"{name}={value:g}" for name, value in each.at.items())
+        far = _far(each.beyond)
+        who = f" ({each.recipe})" if each.recipe else ""
+        new = f"a new run {each.new_run.lo:.5g} to {each.new_run.hi:.5g}"
+        lines.append(f"  at {at}{who}: {_interval(each.value)}; {new}{far}")
+    for best in own.optima:
+        lines.append(
+            f"  C = {best.flops:g} is best spent on N = {_interval(best.num_params)}, "
+            f"D = {_interval(best.tokens)}: loss {_interval(best.loss)}; N grows as C^{_interval(best.exponent)}"
+            f"{_far(best.beyond)}"
+        )
+    return lines
+
+
+def _far(beyond: float) -> str:
+    return f", {beyond:.3g} x the largest scale fitted" if beyond > 1 else ""
 
 
 def _count(number: int, what: str) -> str:

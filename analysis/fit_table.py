@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.special import stdtrit
 
 from analysis.fitting.frontier import Optimum, has_frontier, optimum
-from analysis.fitting.law_fit import HUBER, LawFit, fit_law, held_apart
+from analysis.fitting.law_fit import HUBER, LawFit, fit_law, held_apart, no_fit
 from analysis.fitting.objective import Huber, Objective
 from analysis.fitting.predicted import Amounts, Predicted, predict_at
 from analysis.laws.law import Law, law_named
@@ -18,7 +19,11 @@ from analysis.runs.logs import AnalysisError
 from analysis.runs.read_table import read_table
 from analysis.runs.run_table import RunTable
 from analysis.runs.study_table import table_of
-from analysis.runs.table_checks import check_for
+from analysis.runs.table_checks import check_for, doubts, not_varied, rises
+
+MIN_PAIRED = 3
+"""Fewer held-out runs do not tell two laws apart."""
+CHANCE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,33 +38,56 @@ class GroupFit:
 
 @dataclass(frozen=True)
 class LawError:
-    """What a law misses the held-out rows by: the mean of |predicted - measured| / measured; nan without a fit."""
+    """What a law misses the held-out rows by: the mean of |predicted - measured| / measured; nan without a fit.
+
+    may_be_best: whether it misses them by least, or by no more than chance above that.
+    """
 
     law: str
     error: float
     covered: float
     num_points: int
+    may_be_best: bool
 
 
 @dataclass(frozen=True, eq=False)
 class TableFits:
-    """Every fit, and the laws by their error at the largest scales, best first (empty where nothing was held out)."""
+    """Every fit, and the laws by their error at the largest scales, best first (empty where nothing was held out).
+
+    notes: what is probably not meant, a sentence each.
+    """
 
     source: str
     fits: tuple[GroupFit, ...]
     comparison: tuple[LawError, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def best(self) -> str | None:
+        """The law that predicts best; None where less than two were compared, or they cannot be told apart."""
+        able = [each.law for each in self.comparison if each.may_be_best]
+        return able[0] if len(self.comparison) > 1 and len(able) == 1 else None
 
     @property
     def answer(self) -> str | None:
-        """Which law predicts best, in a sentence; None where less than two were compared."""
+        """Which law predicts best, or that they cannot be told apart; None where less than two were compared."""
         told = [law for law in self.comparison if math.isfinite(law.error)]
         if len(self.comparison) < 2 or not told:
             return None
         best, *others = told
         rest = ", ".join(f"{law.law} {100 * law.error:.2g} %" for law in others) or "no other law has a fit"
+        points = f"{best.num_points} {'point' if best.num_points == 1 else 'points'}"
+        if self.best:
+            return (
+                f"{best.law} predicts what was held out best: it misses {points} by {100 * best.error:.2g} % on "
+                f"average ({rest})."
+            )
+        ties = ", ".join(law.law for law in others if law.may_be_best)
         return (
-            f"{best.law} predicts what was held out best: it misses {best.num_points} "
-            f"{'point' if best.num_points == 1 else 'points'} by {100 * best.error:.2g} % on average ({rest})."
+            f"{best.law} misses the {points} held out by {100 * best.error:.2g} % on average ({rest}), but cannot be "
+            f"told apart from {ties}: they differ by no more than chance may, over the runs held out"
+            f"{'' if best.num_points >= MIN_PAIRED else f' (fewer than {MIN_PAIRED} tell nothing)'}. "
+            "--hold-out with a larger K may tell."
         )
 
 
@@ -99,16 +127,25 @@ def fit_table(
     if objective is None:
         objective = HUBER if kinds[0].response == "loss" else Huber(scale="raw")
     fits: list[GroupFit] = []
+    notes: list[str] = []
     for kind, table in zip(kinds, tables, strict=True):
         check_for(table, kind)
+        notes += doubts(table, kind)
         parts: Mapping[str | None, RunTable] = {None: table}
         if not (kind.pools_recipes and (group is None or "recipe" in kind.columns)):
             parts = {name or None: part for name, part in table.by_recipe().items()}
         own = _known(kind, next(iter(parts.values())), fixed or {}, laws=kinds)
         for name, part in parts.items():
-            fit = fit_law(part, kind.of(part), objective=objective, fixed=own, hold_out=hold_out)
+            seen, law = held_apart(part, hold_out)[0], kind.of(part)
+            if lacks := not_varied(seen, kind):
+                fit = no_fit(seen, law, objective, own, f"{lacks[0].upper()}{lacks[1:]}.")
+            else:
+                fit = fit_law(part, law, objective=objective, fixed=own, hold_out=hold_out)
             fits.append(_with_predictions(name, fit, at))
-    return TableFits(tables[0].source, tuple(fits), _compared(fits, [kind.name for kind in kinds], hold_out))
+            if "D" in kind.columns and kind.response == "loss" and rises(part):
+                notes.append(f"{f'{name}: ' if name else ''}{part.response} rises with D, and the law can only fall")
+    compared = _compared(fits, [kind.name for kind in kinds], hold_out)
+    return TableFits(tables[0].source, tuple(fits), compared, tuple(dict.fromkeys(notes)))
 
 
 def _law(name: str) -> type[Law]:
@@ -193,7 +230,8 @@ def _compared(fits: Sequence[GroupFit], names: Sequence[str], hold_out: int) -> 
     """The laws by their error over the held-out rows of all groups."""
     if not hold_out:
         return ()
-    found = []
+    found, errors = [], {}
+    unit = {row: (each.group, name) for each in fits if (h := each.fit.held_out) for row, name in h.unit.items()}
     for name in names:
         seen = [each.fit.held_out for each in fits if each.fit.law.name == name]
         told = [held for held in seen if held is not None]
@@ -201,8 +239,26 @@ def _compared(fits: Sequence[GroupFit], names: Sequence[str], hold_out: int) -> 
         has_all = count > 0 and len(told) == len(seen)
         error = sum(held.error * held.num_points for held in told) / count if has_all else math.nan
         covered = sum(held.covered * held.num_points for held in told) / count if has_all else math.nan
-        found.append(LawError(name, error, covered, count))
-    return tuple(sorted(found, key=lambda each: (math.isnan(each.error), each.error, each.law)))
+        found.append(LawError(name, error, covered, count, may_be_best=False))
+        errors[name] = {row: error for held in told for row, error in held.errors.items()}
+    found.sort(key=lambda each: (math.isnan(each.error), each.error, each.law))
+    best = errors[found[0].law]
+    return tuple(
+        replace(each, may_be_best=math.isfinite(each.error) and not _is_worse(errors[each.law], best, unit))
+        for each in found
+    )
+
+
+def _is_worse(errors: Mapping[int, float], best: Mapping[int, float], unit: Mapping[int, object]) -> bool:
+    """Whether the errors at held-out rows exceed others by more than chance: a paired t test over what is drawn."""
+    apart: dict[object, list[float]] = {}
+    for row in sorted(set(errors) & set(best)):
+        apart.setdefault(unit[row], []).append(errors[row] - best[row])
+    means = np.array([np.mean(values) for values in apart.values()])
+    if len(means) < MIN_PAIRED:
+        return False
+    error = float(means.std(ddof=1)) / math.sqrt(len(means))
+    return bool(means.mean() > stdtrit(len(means) - 1, 1 - CHANCE / 2) * error)
 
 
 def _with_predictions(group: str | None, fit: LawFit, at: Sequence[Amounts]) -> GroupFit:

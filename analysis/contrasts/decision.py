@@ -35,11 +35,14 @@ from analysis.fitting.result import Estimate
 from analysis.laws.chinchilla import Chinchilla
 from analysis.laws.law import Array, Law
 from analysis.laws.power import Power
+from analysis.page.labels import percent_text
 from analysis.page.language import say
 from analysis.runs.points import Study
 from analysis.runs.run_table import RunTable
 
 MIN_FOR_JACKKNIFE = 6
+MIN_PAIRS = 3
+"""Of fewer pairs no share is told."""
 
 
 @dataclass(frozen=True)
@@ -112,27 +115,43 @@ class Decisions:
         )
 
     @property
+    def orders_pairs(self) -> bool:
+        """Whether there are pairs enough for a share of them to say anything."""
+        return max((one.pairs for one in self.small), default=0) >= MIN_PAIRS
+
+    @property
     def smaller(self) -> str | None:
         """What smaller scales would have chosen, in a sentence; None without any."""
         single = [one for one in self.small if one.by == "loss"]
         if not single:
             return None
         right = sum(one.is_right for one in single)
+        laws = [one for one in self.small if one.by == "law"]
+        if not self.orders_pairs:
+            text = say(
+                "Of {count} smaller scales, {right} would have chosen the same recipe by their losses.",
+                count=len(single), right=right,
+            )  # fmt: skip
+            if not laws:
+                return text
+            right = sum(one.is_right for one in laws)
+            return f"{text} " + say(
+                "Laws through all runs up to a scale: {right} of {count}.", count=len(laws), right=right
+            )
         share = float(np.mean([one.accuracy.value for one in single]))
         text = say(
             "Of {count} smaller scales, {right} would have chosen the same recipe by their losses; on average they put "
             "{share} of pairs in the order of the target.",
-            count=len(single), right=right, share=f"{share:.0%}",
+            count=len(single), right=right, share=percent_text(share),
         )  # fmt: skip
         if self.ceiling is not None:
-            text += " " + say("By the noise at the target alone it could be {share}.", share=f"{self.ceiling:.0%}")
-        laws = [one for one in self.small if one.by == "law"]
+            text += " " + say("By the noise at the target alone it could be {share}.", share=percent_text(self.ceiling))
         if not laws:
             return text
         share = float(np.mean([one.accuracy.value for one in laws]))
         return f"{text} " + say(
             "Laws through all runs up to a scale: {right} of {count}, {share} of pairs.",
-            count=len(laws), right=sum(one.is_right for one in laws), share=f"{share:.0%}",
+            count=len(laws), right=sum(one.is_right for one in laws), share=percent_text(share),
         )  # fmt: skip
 
 

@@ -42,12 +42,13 @@ MIN_SIZES = 4
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A size that the fit did not see: mean loss of its runs, and the prediction of such a mean."""
+    """A size that the fit did not see: mean loss of its runs, the prediction of such a mean, and how many lie above."""
 
     tokens: int
     num_runs: int
     loss: float
     predicted: Estimate
+    num_above: int
 
     @property
     def error(self) -> float:
@@ -216,7 +217,7 @@ def fit_power_law(points: Sequence[Point], noise: SeedNoise) -> Fit:
     fit = replace(lost, status=Status.OK, law=PowerLaw(E, B, beta), working=working)
     params = _intervals(fit)
     status = Status.AT_BOUND if E == 0 else Status.OK
-    if not np.isfinite([params["beta"].lo, params["beta"].hi]).all():
+    if not np.isfinite([params["beta"].lo, params["beta"].hi]).all() or params["beta"].lo <= low:
         status = Status.NOT_IDENTIFIED
     if any(p.epochs > MAX_EPOCHS + EPOCHS_TOLERANCE for p in points):
         status = Status.REPEATS
@@ -256,5 +257,6 @@ def _predict(fit: Fit, points: Sequence[Point]) -> tuple[HeldOut, ...]:
         predicted = Estimate(
             centre, centre - float(np.hypot(centre - lo, own)), centre + float(np.hypot(hi - centre, own))
         )
-        found.append(HeldOut(tokens, len(losses), float(np.mean(losses)), predicted))
+        num_above = sum(loss > centre for loss in losses)
+        found.append(HeldOut(tokens, len(losses), float(np.mean(losses)), predicted, num_above))
     return tuple(found)

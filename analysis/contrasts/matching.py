@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from analysis.page.labels import count_text
+from analysis.page.labels import count_text, percent_text
 from analysis.page.language import say
 from analysis.runs.points import Point, Study
 from analysis.runs.recipes import Recipe
@@ -76,7 +76,7 @@ def why_weights_differ(a: Mapping[str, float], b: Mapping[str, float]) -> str | 
         if abs(ours - theirs) > TOLERANCE:
             return say(
                 "not matched in weights: {domain} has {ours} against {theirs}",
-                domain=domain, ours=f"{ours:.1%}", theirs=f"{theirs:.1%}",
+                domain=domain, ours=percent_text(ours, 1), theirs=percent_text(theirs, 1),
             )  # fmt: skip
     return None
 

@@ -85,7 +85,7 @@ def compare_table(
     if not fits:
         notes.append(say("tokens repeat more than 4 times, where no law of D holds"))
     notes += [fit.why.rstrip(".") for fit in fits if fit.working is None]
-    if not fits or any(fit.working is None or fit.num_runs < MIN_RUNS for fit in fits):
+    if not fits or any(fit.working is None or fit.num_clusters < MIN_RUNS for fit in fits):
         lost = tuple(
             Forecast(N if size is None else size, tokens, None, None, None, Decision.CANNOT_TELL, "no_law", math.nan)
             for size, tokens in at
@@ -101,8 +101,8 @@ def _by_laws(
 ) -> Contrast:
     """The contrast by a law of each recipe, fitted to the cells that both have."""
     N, D = common[-1]
-    num_runs = min(fit.num_runs for fit in fits)
-    is_clustered = any(fit.num_runs < len(fit.table) for fit in fits)
+    num_runs = min(fit.num_clusters for fit in fits)
+    is_clustered = any(fit.num_clusters < len(fit.table) for fit in fits)
     few = is_clustered and num_runs < MIN_PAIRS
     r, num_pairs = (0.0, 0) if few else _correlation(fits[0], fits[1])
     degrees = max(1, num_runs - (1 if is_clustered else len(fits[0].law.params)))
@@ -216,7 +216,7 @@ def predictions(table: RunTable, recipes: Sequence[str], at: Cell) -> tuple[Arra
     if law is None:
         return None
     fits = [fit_law(_chosen(one, cells_of(one), common), law) for one in tables]
-    if any(fit.working is None or fit.num_runs < len(fit.table) for fit in fits):
+    if any(fit.working is None or fit.num_clusters < len(fit.table) for fit in fits):
         return None
     slices = [Slice(fit, at[0], (at[1], at[1])) for fit in fits]
     degrees = len(common) - len(law.params)

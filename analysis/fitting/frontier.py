@@ -19,7 +19,10 @@ FLOPS_PER_PARAM_AND_TOKEN = 6.0
 
 @dataclass(frozen=True)
 class Optimum:
-    """What C FLOPs buy best. exponent: a in N_opt ~ C^a. loss: at N_opt and D_opt."""
+    """What C FLOPs buy best. exponent: a in N_opt ~ C^a. loss: at N_opt and D_opt.
+
+    beyond: C over the most that was fitted; above about 8, no interval covers what may happen.
+    """
 
     flops: float
     num_params: Estimate
@@ -27,6 +30,7 @@ class Optimum:
     loss: Estimate
     exponent: Estimate
     flops_per_param_and_token: float
+    beyond: float
 
 
 def has_frontier(fit: LawFit) -> bool:
@@ -84,6 +88,7 @@ def optimum(fit: LawFit, flops: float, confidence: float = 0.95) -> Optimum:
         loss=fit.estimate(loss, confidence),
         exponent=fit.estimate(exponent, confidence),
         flops_per_param_and_token=per,
+        beyond=flops / float(np.max(_flops(fit.table, per))),
     )
 
 
@@ -97,3 +102,8 @@ def _flops_per_param_and_token(table: RunTable) -> float:
     if all(name in at for name in "CND"):
         return float(np.median(at["C"] / (at["N"] * at["D"])))
     return FLOPS_PER_PARAM_AND_TOKEN
+
+
+def _flops(table: RunTable, per: float) -> Array:
+    at = table.columns
+    return at["C"] if "C" in at else per * at["N"] * at["D"]

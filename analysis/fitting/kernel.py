@@ -8,6 +8,7 @@ value with gradient and Hessian takes about 5 microseconds.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,12 @@ def compiled(function: Callable[..., Any]) -> Any:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # numba found no folder for its cache
         return njit(**options)(function)
+
+
+def is_compiled() -> bool:
+    """Whether an earlier process has left its compiled code on disk."""
+    place = descend_resamples.stats.cache_path
+    return place is not None and any(Path(place).glob("kernel.*.nbi"))
 
 
 class Problem(NamedTuple):

@@ -2,7 +2,7 @@
 
 The estimate minimises the objective that was asked for. Intervals are profile intervals (profile.py): all values of a
 quantity at which the deviance is less than a threshold above its minimum, where the threshold knows that rows of one
-run share noise. They are those of a more efficient estimate (working.py), and hold both.
+run share noise. They are those of a more efficient estimate, with room about the one that was asked for (working.py).
 """
 
 from __future__ import annotations
@@ -37,12 +37,15 @@ MIN_RUNS = 8
 class HeldOut:
     """The rows that a fit did not see. error: the mean over them of |predicted - measured| / measured.
 
-    covered: the share of them inside their prediction intervals.
+    covered: the share of them inside their prediction intervals. errors: of each, by its row in the source; unit: what
+    was drawn at random, of each.
     """
 
     num_points: int
     error: float
     covered: float
+    errors: Mapping[int, float]
+    unit: Mapping[int, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,8 @@ class LawFit:
     """A law as estimated from a table. theta: (p,), nan where the status says that there is none.
 
     table: the rows that were fitted. value: the objective at theta, over all rows. fixed: parameters that were given.
-    unsettled: the parameters that the status is about. working: what intervals rest on; None without theta.
+    unsettled: the parameters that the status is about. working: what intervals rest on; None without theta. lacks: what
+    the table does not vary, in a sentence, where that is why there is no fit.
     """
 
     law: Law
@@ -64,10 +68,13 @@ class LawFit:
     params: Mapping[str, Estimate]
     held_out: HeldOut | None
     working: Working | None
+    lacks: str = ""
 
     @property
     def why(self) -> str:
         """The status in a sentence, with what to do."""
+        if self.lacks:
+            return self.lacks
         if self.status is Status.NOT_IDENTIFIED:
             ranges = (f"{name} ({self.params[name].lo:.3g} to {self.params[name].hi:.3g})" for name in self.unsettled)
             return say(
@@ -79,8 +86,13 @@ class LawFit:
 
     @property
     def num_runs(self) -> int:
-        """Units drawn at random."""
-        return len(np.unique(self.table.run))
+        """Runs that were fitted, each of which may have several rows."""
+        return self.table.num_runs
+
+    @property
+    def num_clusters(self) -> int:
+        """Units drawn at random: runs, or trunks of several."""
+        return self.table.num_clusters
 
     @property
     def residuals(self) -> Array:
@@ -97,7 +109,8 @@ class LawFit:
 
     def predict(self, at: Columns) -> Array:
         """The response at rows `at`, (n,)."""
-        return self.law.loss(self.theta, at)
+        with np.errstate(all="ignore"):  # nan without a fit, inf far outside
+            return self.law.loss(self.theta, at)
 
     def interval(self, at: Columns, confidence: float = CONFIDENCE) -> tuple[Array, Array]:
         """Profile interval of the mean response at each row of `at`: lower and upper, (n,) each."""
@@ -196,21 +209,27 @@ def fit_law(
     fixed = dict(fixed or {})
     seen, unseen = held_apart(table, hold_out)
     free = np.array([param.name not in fixed for param in law.params])
-    theta = np.array([fixed.get(param.name, np.nan) for param in law.params])
-    lost = LawFit(
-        law, seen, objective, np.full(len(theta), np.nan), np.nan, fixed, Status.OK, (), {}, None, working=None
-    )
+    lost = no_fit(seen, law, objective, fixed)
     if _num_settings(seen.columns, law) < free.sum() + 1:
-        return replace(lost, status=Status.TOO_FEW_POINTS)
+        return lost
     found = minimise(law, seen.columns, seen.y, objective, fixed=fixed)
     if not is_minimum(law, seen, objective, found, free):
         return replace(lost, status=Status.NOT_CONVERGED)
     working = efficient(seen, law, objective, found.theta, fixed)
-    fit = replace(lost, theta=found.theta, value=found.value, working=working)
+    fit = replace(lost, status=Status.OK, theta=found.theta, value=found.value, working=working)
     params, left_open = _parameters(fit, free)
     status, unsettled = _status(left_open, found)
     fit = replace(fit, params=params, status=status, unsettled=unsettled)
     return replace(fit, held_out=_held_out(fit, unseen))
+
+
+def no_fit(
+    table: RunTable, law: Law, objective: Objective, fixed: Mapping[str, float] | None = None, lacks: str = ""
+) -> LawFit:
+    """What is said of a table with too few different rows; lacks: what it does not vary, in a sentence."""
+    theta = np.full(len(law.params), np.nan)
+    status = Status.TOO_FEW_POINTS
+    return LawFit(law, table, objective, theta, np.nan, dict(fixed or {}), status, (), {}, None, None, lacks)
 
 
 def held_apart(table: RunTable, hold_out: int) -> tuple[RunTable, RunTable]:
@@ -269,7 +288,14 @@ def _held_out(fit: LawFit, table: RunTable) -> HeldOut | None:
     predicted = fit.predict(table.columns)
     lo, hi = fit.prediction_interval(table.columns)
     error = np.abs(predicted - table.y) / np.abs(table.y)
-    return HeldOut(len(table), float(error.mean()), float(((lo <= table.y) & (table.y <= hi)).mean()))
+    rows = [int(row) for row in table.row]
+    return HeldOut(
+        len(table),
+        float(error.mean()),
+        float(((lo <= table.y) & (table.y <= hi)).mean()),
+        errors=dict(zip(rows, error.tolist(), strict=True)),
+        unit=dict(zip(rows, table.run.tolist(), strict=True)),
+    )
 
 
 def _num_settings(at: Columns, law: Law) -> int:

@@ -64,7 +64,8 @@ def minimise(
         phi, value, is_found = least_absolute.finish(surface, surface.coordinates(best), counts[0])
         best = surface.theta(phi)
     names = [law.params[i].name for i in surface.free]
-    at_bound = tuple(name for name, here in zip(names, _is_at_bound(surface, best), strict=True) if here)
+    is_at_bound = _is_at_bound(surface, best, _units(surface, best))
+    at_bound = tuple(name for name, here in zip(names, is_at_bound, strict=True) if here)
     return Minimum(best, value, is_found, at_bound)
 
 
@@ -89,7 +90,7 @@ def minimise_resamples(
     starts = _inside(surface, np.concatenate([start[None, :], _starts(law, at, y, fixed)]))
     theta, values, converged = _lowest(surface, starts[:1], counts, objective, 1)
     pilot = np.unique(np.linspace(0, len(counts) - 1, NUM_PILOT).round().astype(int))
-    again = ~converged | _is_at_bound(surface, theta).any(axis=1)
+    again = ~converged | _is_at_bound(surface, theta, _units(surface, start)).any(axis=1)
     again[pilot] = True
     # least absolute deviations have many minima that differ by nothing to speak of
     much = 1e-4 if isinstance(objective, AbsoluteDeviation) else 1e-9
@@ -214,8 +215,22 @@ def _problem(kernel, surface: Surface):  # type: ignore[no-untyped-def]
     )
 
 
-def _is_at_bound(surface: Surface, theta: Array) -> NDArray[np.bool_]:
-    """Which free parameters stopped at a bound, (..., p): within rounding of it, in the coordinate that is fitted."""
+def _units(surface: Surface, theta: Array) -> Array:
+    """Of the free coordinates, (p,): 1, or less where predictions at theta would move by more than themselves.
+
+    A factor on a column in billions may well be 1e-11, far from 0.
+    """
     phi = surface.coordinates(theta)
-    near = 1e-9 * np.maximum(1.0, np.abs(phi))
+    with np.errstate(all="ignore"):
+        moved = np.abs(surface.slope(phi)).mean(axis=0) / np.abs(surface.loss(phi)).mean()
+    return 1 / np.fmax(moved, 1.0)
+
+
+def _is_at_bound(surface: Surface, theta: Array, unit: Array) -> NDArray[np.bool_]:
+    """Which free parameters stopped at a bound, (..., p): within rounding of it, in the coordinate that is fitted.
+
+    Rounding is 1e-9 of the coordinate, or of `unit` (p,).
+    """
+    phi = surface.coordinates(theta)
+    near = 1e-9 * np.maximum(unit, np.abs(phi))
     return (phi <= surface.low + near) | (phi >= surface.high - near)

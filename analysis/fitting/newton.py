@@ -189,7 +189,8 @@ def _newton(
         last = promised * (1 + damping[active]) <= tolerance * old + rounding[active]
         below_rounding = (new >= old) & (new - old < 1e-14 * old) & (promised <= 1e-11 * old)
         better = new < old
-        ratio = np.where(better, (old - new) / np.maximum(promised, 1e-300), 0.0)
+        with np.errstate(all="ignore"):  # what ends a descent may promise nothing at all
+            ratio = np.where(better, (old - new) / np.maximum(promised, 1e-300), 0.0)
         own = damping[active]
         own = np.where(ratio > 0.75, np.where(own > 1e-4, 0.2 * own, 0.0), own)
         own = np.where(better & (ratio < 0.25), np.maximum(3 * own, 1e-2), own)

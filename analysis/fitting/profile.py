@@ -187,13 +187,14 @@ def _crossings(
         k = active
         pull = 400.0 / unit[k] ** 2
         goal = centre[k] + sign[k] * wanted[k]
-        free[k], value, deviance = _minimise(
+        reached, value, deviance = _minimise(
             surface, metric, quantity, which[k], goal, pull, free[k], 1e-4 * (half[k] / unit[k]) ** 2
         )
         distance = sign[k] * (value - centre[k])
         height = np.sqrt(np.maximum(deviance - least, 0.0)) * unit[k] / half[k]
         distance = np.where(np.isfinite(distance), distance, 0.0)
         passed = height >= 1
+        free[k[~passed]] = reached[~passed]  # from beyond the threshold a descent may end at a bound, far above
         stuck[k] = np.where(~passed & (height < below[k, 1] * 1.002 + 1e-9), stuck[k] + 1, 0)
         above[k[passed]] = np.stack([distance, height], axis=1)[passed]
         below[k[~passed]] = np.stack([distance, height], axis=1)[~passed]
@@ -246,6 +247,7 @@ def _minimise(
     active = np.arange(len(u))
     damping = np.full(len(u), 1e-4)
 
+    @np.errstate(all="ignore")  # a step may go where the law has no value: it is not taken
     def evaluate(u: Array) -> tuple[Array, Array, Array, Array, Array]:
         residual, J = surface.residuals(u)
         value, by_u = quantity(surface, u, which[active])

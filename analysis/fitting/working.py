@@ -4,6 +4,12 @@ It is Huber's with delta = 1.5 standard deviations of the noise where the object
 smaller delta: a delta of 1e-3, as published fits have it, is least absolute deviations at the noise of most runs, a
 third less efficient, and its profile is a staircase. Rows may be unequally noisy (unequal_noise.py), and those of one
 run share noise (run_noise.py).
+
+The minimum that was asked for may lie near an end of such an interval, or beyond it: then the noise is not what the
+efficient estimate takes it for, and an end at that minimum would say that nothing beyond it fits. So an end lies at
+least twice as far from the efficient estimate as the minimum on that side, in the coordinates of the fit: a minimum
+within the inner half moves nothing, one at an end doubles that side. An end that would pass a bound of a parameter is
+open.
 """
 
 from __future__ import annotations
@@ -16,7 +22,7 @@ from numpy.typing import NDArray
 
 from analysis.fitting.minimise import Minimum, minimise
 from analysis.fitting.objective import Huber, LeastSquares, Objective
-from analysis.fitting.profile import Quantity, Surface, crossings
+from analysis.fitting.profile import Parameter, Quantity, Surface, crossings
 from analysis.fitting.run_noise import RunNoise
 from analysis.fitting.unequal_noise import UnequalNoise, unequal_noise
 from analysis.laws.law import Array, Columns, Law
@@ -30,11 +36,13 @@ TUNING = 1.5
 class Working:
     """What the intervals rest on: the deviance, its minimum u (f,), and the noise about it.
 
-    unequal: how the noise of rows differs by scale and recipe. delta: Huber's; inf for least squares.
+    stated: (f,), the minimum of the objective that was asked for. unequal: how the noise of rows differs by scale and
+    recipe. delta: Huber's; inf for least squares.
     """
 
     surface: Surface
     u: Array
+    stated: Array
     noise: RunNoise
     unequal: UnequalNoise
     delta: float
@@ -48,23 +56,39 @@ class Working:
         """Where the profiles of len(half) quantities are as high as at `half` from the centre, were they parabolas."""
         which = np.arange(len(half))
         centre, gradient = quantity(self.surface, np.repeat(self.u[None], len(half), axis=0), which)
-        still = half <= 1e-12 * np.maximum(np.abs(centre), 1e-3)  # points without noise
         unit = self.noise.unit_sd(gradient)
+        rows = 1.0 if self.surface.scale == "log" else float(np.abs(self.surface.y).mean())
+        still = half <= 1e-12 * np.maximum(np.abs(centre), rows * unit)  # points without noise
         return crossings(self.surface, self.u, quantity, which, np.where(still, 0.0, half), unit)
 
     def profile(
         self, quantity: Quantity, count: int, confidence: float, own: Array | None = None
     ) -> tuple[Array, Array, Array]:
-        """Centres and ends, (count,) each, of `count` quantities. own: see RunNoise.half_widths, `variance`."""
+        """Centres and ends, (count,) each, of `count` quantities, with room about the minimum that was asked for.
+
+        own: see RunNoise.half_widths, `variance`.
+        """
         centre, gradient = quantity(self.surface, np.repeat(self.u[None], count, axis=0), np.arange(count))
         half = self.noise.half_widths(gradient, confidence)
-        lo, hi = self.ends(quantity, half)
+        lo, hi = self._with_room(quantity, centre, *self.ends(quantity, half))
         if own is not None:  # a new run's own noise on top, keeping how lopsided the profile is
             wider = self.noise.half_widths(gradient, confidence, own)
             with np.errstate(divide="ignore", invalid="ignore"):
                 extra = np.sqrt(np.maximum(wider**2 - half**2, 0.0))
             lo, hi = centre - np.hypot(centre - lo, extra), centre + np.hypot(hi - centre, extra)
         return centre, lo, hi
+
+    def _with_room(self, quantity: Quantity, centre: Array, lo: Array, hi: Array) -> tuple[Array, Array]:
+        """Ends at least twice as far from the centres as the quantities at the stated minimum."""
+        which = np.arange(len(centre))
+        stated = quantity(self.surface, np.repeat(self.stated[None], len(centre), axis=0), which)[0]
+        with np.errstate(invalid="ignore"):
+            twice = 2 * stated - centre
+        lo, hi = np.fmin(lo, twice), np.fmax(hi, twice)  # a quantity without a value there widens nothing
+        if isinstance(quantity, Parameter):
+            low, high = self.surface.bounds
+            lo, hi = np.where(twice < low, -np.inf, lo), np.where(twice > high, np.inf, hi)
+        return lo, hi
 
 
 def efficient(
@@ -76,7 +100,7 @@ def efficient(
     free = np.array([param.name not in fixed for param in law.params])
     unequal = unequal_noise(table, np.log(y) if scale == "log" else y)
     precision = unequal.precision(table)
-    delta = np.inf
+    stated, delta = theta, np.inf
     if not isinstance(objective, LeastSquares):
         least = objective.delta if isinstance(objective, Huber) else 0.0
         delta = max(least, TUNING * _robust_sd(_misses(law, theta, at, y, scale), int(free.sum())), 1e-12)
@@ -89,7 +113,8 @@ def efficient(
     surface = Surface(law, at, y, scale, weights, theta, free)
     u = surface.inside(theta)
     residuals, jacobian = surface.residuals(u[None])
-    return Working(surface, u, RunNoise(-residuals[0], jacobian[0], weights, precision, table.run), unequal, delta)
+    noise = RunNoise(-residuals[0], jacobian[0], weights, precision, table.run)
+    return Working(surface, u, surface.inside(stated), noise, unequal, delta)
 
 
 def is_minimum(

@@ -34,7 +34,8 @@ class DataConstrained(Law):
     name: ClassVar[str] = "data_constrained"
     equation: ClassVar[str] = (
         "L(N, D, U) = E + A / N'^alpha + B / D'^beta, D' = U + U R_D* (1 - exp(-(D/U - 1) / R_D*)), "
-        "N' = U_N + U_N R_N* (1 - exp(-(N/U_N - 1) / R_N*))"
+        "N' = U_N + U_N R_N* (1 - exp(-(N/U_N - 1) / R_N*)), U_N = min(N, G (U G)^(beta/alpha)), "
+        "G = (alpha A / (beta B))^(1 / (alpha + beta))"
     )
     columns: ClassVar[tuple[str, ...]] = ("N", "D", "U")
     may_be_constant: ClassVar[tuple[str, ...]] = ("U",)

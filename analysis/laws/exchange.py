@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -53,6 +54,10 @@ class Exchange(Law):
             Param("gamma", "", 0.05, 1.0, is_log=True),
             *alone,
         )
+
+    @property
+    def constants(self) -> Mapping[str, float]:
+        return {"D0": self.unit_tokens}
 
     def loss(self, theta: Array, at: Columns) -> Array:
         theta = np.asarray(theta, float)

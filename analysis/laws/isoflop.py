@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -52,6 +53,14 @@ class IsoFlop(Law):
         if self.is_single:
             return one
         return (Param("E", "nats per token", 0.0, 1e3), *one, Param("gamma", "", 0.0, 2.0), Param("a", "", -1.0, 2.0))
+
+    @property
+    def form(self) -> str:
+        return "L(N) = K + k log(N / N_0)^2" if self.is_single else self.equation
+
+    @property
+    def constants(self) -> Mapping[str, float]:
+        return {} if self.is_single else {"C_0": self.budget}
 
     def loss(self, theta: Array, at: Columns) -> Array:
         E, K, k, N_0, gamma, a = self._parts(theta)

@@ -67,6 +67,16 @@ class Law(ABC):
     def params(self) -> tuple[Param, ...]:
         """The parameters, in the order of theta."""
 
+    @property
+    def form(self) -> str:
+        """The equation as it stands for the table: without the terms that the table cannot tell."""
+        return self.equation
+
+    @property
+    def constants(self) -> Mapping[str, float]:
+        """What the equation has besides columns and parameters, by name: set by the table, not estimated."""
+        return {}
+
     @abstractmethod
     def loss(self, theta: Array, at: Columns) -> Array:
         """What the law predicts, (..., n)."""

@@ -47,6 +47,10 @@ class Mixture(Posynomial):
         logs = (Param(f"b:{domain}", unit, -80.0, 80.0) for domain in self.domains)
         return (Param("E", "nats per token", 0.0, 1e3), *beta, *logs)
 
+    @property
+    def form(self) -> str:
+        return self.equation if self.has_tokens else "L(w) = E + exp(sum_j b_j w_j)"
+
     def terms(self, at: Columns) -> tuple[Term, ...]:
         width = at["w"].shape[1]
         if not self.has_tokens:

@@ -1,4 +1,4 @@
-"""Scaling laws: one small class each, with equation, source, units and exact derivatives."""
+"""The law of data: one curve."""
 
 from __future__ import annotations
 

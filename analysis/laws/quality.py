@@ -65,6 +65,14 @@ class Quality(Law):
             *(Param(f"tau:{self.recipes[r]}", "epochs", 1e-2, 1e4, is_log=True) for r in self.repeated),
         )
 
+    @property
+    def form(self) -> str:
+        law = "L_r(N, D) = E + A / N^alpha + B" if self.has_sizes else "L_r(D) = E + B"
+        of_first = f"m of {self.recipes[0]} = 1"
+        if not self.repeated:
+            return f"{law} / (m_r D)^beta, {of_first}"
+        return f"{law} / (m_r D~)^beta, {self.equation.partition(', ')[2]}, {of_first}"
+
     def loss(self, theta: Array, at: Columns) -> Array:
         theta = np.asarray(theta, float)
         E, B, beta = (theta[..., i, None] for i in range(3))

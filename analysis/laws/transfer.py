@@ -58,6 +58,12 @@ class Transfer(Law):
             *((Param("b", "", -5.0, 5.0),) if self.has_sizes else ()),
         )
 
+    @property
+    def form(self) -> str:
+        of_size, more = (" + A / N^alpha", " N^b") if self.has_sizes else ("", "")
+        amount = " P^c" if self.has_amounts else ""
+        return f"L = E{of_size} + B / (D + D_T)^beta, D_T = k D^a{amount}{more}, 0 where P = 0"
+
     def loss(self, theta: Array, at: Columns) -> Array:
         part = self._named(theta)
         effective = at["D"] + self._transferred(part, at)

@@ -23,7 +23,7 @@ HEIGHT = math.sqrt(3) / 2
 
 
 def mixture_figure(surface: MixtureSurface, best: Optimum) -> Figure:
-    """Predicted loss at the budget of `best` over the mixtures, with those tried, the current one and the best."""
+    """Predicted loss at the budget of `best` over the mixtures, with those tried, the reference and the best."""
     draw = {2: _curve, 3: _ternary}.get(len(surface.domains), _bars)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.4 if draw is not _bars else 1.4 + 0.34 * len(surface.domains)))
@@ -73,9 +73,9 @@ def _ternary(figure: Figure, surface: MixtureSurface, best: Optimum) -> None:
             annotation_clip=False,
         )
     _ticks(axes)
-    axes.scatter(*_places(_tried(surface)), s=20, facecolor="white", edgecolor=INK, linewidth=0.8, zorder=3)
     axes.scatter(*_places(surface.weights[None]), s=64, marker="D", facecolor=PALETTE[1], edgecolor="white", zorder=4)
     axes.scatter(*_places(_weights(best)[None]), s=130, marker="*", facecolor=PALETTE[5], edgecolor=INK, zorder=5)
+    axes.scatter(*_places(_tried(surface)), s=20, facecolor="white", edgecolor=INK, linewidth=0.8, zorder=6)
     axes.set_aspect("equal")
     axes.axis("off")
     axes.set_xlim(-0.08, 1.08)
@@ -118,11 +118,13 @@ def _curve(figure: Figure, surface: MixtureSurface, best: Optimum) -> None:
     lower, upper = surface.fit.interval(columns_of(grid * best.tokens, surface.offered))
     axes.fill_between(100 * first, lower, upper, color=PALETTE[0], alpha=0.16, linewidth=0)
     axes.plot(100 * first, losses, color=PALETTE[0], linewidth=1.8)
-    tried = np.clip(_tried(surface)[:, 0], low, high)
-    axes.plot(100 * tried, np.interp(tried, first, losses), "o", markersize=4, color="white", markeredgecolor=INK)
-    for weights, marker, colour, size in ((surface.weights, "D", PALETTE[1], 8), (_weights(best), "*", PALETTE[5], 14)):
+    for weights, marker, colour, size in ((surface.weights, "D", PALETTE[1], 9), (_weights(best), "*", PALETTE[5], 16)):
         loss = _losses(surface, best, weights[None])
         axes.plot([100 * weights[0]], loss, marker, color=colour, markeredgecolor=INK, markersize=size)
+    tried = np.clip(_tried(surface)[:, 0], low, high)  # on top: the best or the reference is mostly one of them
+    axes.plot(
+        100 * tried, np.interp(tried, first, losses), "o", markersize=4, color="white", markeredgecolor=INK, zorder=6
+    )
     axes.axhline(best.loss + best.noise, color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_xlabel(
         wrapped(say("share of {domain} [%], the rest {other}", domain=surface.domains[0], other=surface.domains[1]), 60)
@@ -157,8 +159,8 @@ def _loss_label(surface: MixtureSurface, best: Optimum) -> str:
 
 def _key(figure: Figure, has_line: bool, is_dashed: bool = False) -> None:
     """What the signs mean; bars have their own."""
-    current = Line2D([], [], marker="D", linestyle="", color=PALETTE[1], markeredgecolor="white", markersize=7)
-    shown = [(current, say("current"))]
+    reference = Line2D([], [], marker="D", linestyle="", color=PALETTE[1], markeredgecolor="white", markersize=7)
+    shown = [(reference, say("reference"))]
     if has_line:
         star = Line2D([], [], marker="*", linestyle="", color=PALETTE[5], markeredgecolor=INK, markersize=12)
         ring = Line2D([], [], marker="o", linestyle="", color="white", markeredgecolor=INK, markersize=5)

@@ -29,16 +29,16 @@ SCAN = 41
 class Optimum:
     """The mixture with the lowest predicted loss on the target at `tokens`, by domain.
 
-    weights: with 95 % intervals over draws of the parameters. current: the reference mixture. alike: least and largest
-    weight of a domain, the others chosen as well as can be, at which the predicted loss is within one run's noise
-    (`noise`, nats per token) of the best. gain: nats per token that the best mixture is below the current one.
-    epochs: how often the best mixture reads each domain. at_edge: domains whose weight is at the edge of what the study
-    tried, beyond which nothing is known.
+    weights: with 95 % intervals over draws of the parameters. reference: the weights of the reference mixture. alike:
+    least and largest weight of a domain, the others chosen as well as can be, at which the predicted loss is within one
+    run's noise (`noise`, nats per token) of the best. gain: nats per token that the best mixture is below the
+    reference. epochs: how often the best mixture reads each domain. at_edge: domains whose weight is at the edge of
+    what the study tried, beyond which nothing is known.
     """
 
     tokens: float
     weights: dict[str, Estimate]
-    current: dict[str, float]
+    reference: dict[str, float]
     alike: dict[str, tuple[float, float]]
     epochs: dict[str, float]
     noise: float
@@ -52,8 +52,13 @@ class Optimum:
 
     @property
     def decides(self) -> bool:
-        """Whether the best mixture is told from the current one."""
+        """Whether the best mixture is told from the reference."""
         return self.gain.lo > 0
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the best mixture is the reference itself, to a thousandth of the mixture."""
+        return all(abs(estimate.value - self.reference[d]) < 1e-3 for d, estimate in self.weights.items())
 
 
 def best_weights(theta: Array, tokens: float, offered: Array, bounds: Array) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from analysis.contrasts.contrast import Contrast, Decision
 from analysis.contrasts.fit import Fit, HeldOut
 from analysis.fitting.result import Status
-from analysis.page.labels import count_text
+from analysis.page.labels import count_text, percent_text
 from analysis.page.language import say
 from analysis.page.run_caveats import exposure_caveats, run_caveats, some_of
 from analysis.page.table import estimate_text, number_text
@@ -106,7 +106,11 @@ def _astray(fits: Sequence[Fit]) -> list[str]:
     if not astray:
         return []
     fit = max(astray, key=lambda fit: fit.residual_sd / fit.noise.sd)
-    told = {"curves": _curves(astray, fits), "off": f"{fit.residual_sd:.1%}", "noise": f"{fit.noise.sd:.2%}"}
+    told = {
+        "curves": _curves(astray, fits),
+        "off": percent_text(fit.residual_sd, 1),
+        "noise": percent_text(fit.noise.sd, 2),
+    }
     if len(astray) == 1:
         return [
             say(

@@ -78,12 +78,12 @@ def decision_figure(study: Study, found: Decisions) -> Figure | None:
     None where neither is known.
     """
     small = [one for one in found.small if one.scale.num_params is None]
-    panels = [bool(found.odds), len({one.scale for one in small}) > 1]
+    panels = [bool(found.odds), found.orders_pairs and len({one.scale for one in small}) > 1]
     if not any(panels):
         return None
     with matplotlib.rc_context(STYLE):
         shown = sorted(found.odds, key=lambda one: -one.best)[:12]
-        height = max(3.2, 1.2 + 0.3 * len(shown))
+        height = max(3.2 if panels[1] else 1.8, 1.2 + 0.3 * len(shown))
         figure = Figure(figsize=(9.4 if all(panels) else 6.0, height), layout="constrained")
         drawn = list(figure.subplots(1, sum(panels), squeeze=False)[0])
         if panels[0]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from analysis.page.labels import percent_text
 from analysis.page.language import listed, say
 from analysis.page.table import Cell, Table
 from analysis.runs.points import Study
@@ -49,20 +50,22 @@ def ledger_summary(study: Study) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for label, ledger in ledgers.items():
         for domain, seen in ledger.domains.items():
-            planted = (None if seen.planted_tokens is None else f"{seen.planted_tokens / max(1, seen.tokens):.1%}",)
+            planted = (
+                None if seen.planted_tokens is None else percent_text(seen.planted_tokens / max(1, seen.tokens), 1),
+            )
             documents = seen.documents + sum(seen.dropped.values())
             rows.append(
                 (
                     label,
                     domain,
-                    f"{seen.weight:.1%}",
-                    f"{seen.realised_weight:.1%}",
+                    percent_text(seen.weight, 1),
+                    percent_text(seen.realised_weight, 1),
                     seen.tokens,
                     seen.unique_tokens,
                     round(seen.epochs, 3),
                     *(planted if has_planted else ()),
                     seen.documents,
-                    f"{seen.documents / documents:.1%}" if documents else None,
+                    percent_text(seen.documents / documents, 1) if documents else None,
                     reasons_text(seen.dropped),
                 )
             )
@@ -122,7 +125,7 @@ def displacement_table(study: Study) -> Table | None:
                 recipe.label,
                 listed(texts[d] for d in rose) or None,
                 listed(texts[d] for d in fell) or None,
-                f"{moved:.1%}",
+                percent_text(moved, 1),
             )
         )
     if all(row[1] is row[2] is None for row in rows):

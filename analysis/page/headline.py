@@ -29,7 +29,7 @@ def headline_of(
     if ranking is None:
         c = next((c for c in on_target if not c.refused), on_target[0])
         if not c.refused:
-            return say("{sentence}.", sentence=pair_sentence(c)), c
+            return _pair_headline(c), c
         return say(
             "Cannot tell: {a} and {b} may not be compared, because {reason}.", a=c.a, b=c.b, reason=c.refused
         ), None  # fmt: skip
@@ -38,7 +38,7 @@ def headline_of(
     if ranking.lack:
         return _undecided(ranking, ranking.lack, main), main
     if len(ranking.rows) == 2:
-        return say("{sentence}.", sentence=pair_sentence(main)), main
+        return _pair_headline(main), main
     return _best_of_many(ranking, main), main
 
 
@@ -95,7 +95,7 @@ def _best_of_many(ranking: Ranking, main: Contrast) -> str:
             none=none_of(count - 1), recipe=last.recipe, gap=estimate_text(last.gap), **told,
         )  # fmt: skip
     other = main.a if main.b == best else main.b
-    worth = _worth(main) if main.decision is not Decision.CANNOT_TELL else None
+    worth = _with_crossing(_worth(main), main) if main.decision is not Decision.CANNOT_TELL else None
     if len(leaders) == 1:
         second, gap = ranking.rows[1].recipe, ranking.rows[1].gap
         text = say("Of {count} recipes, {best} is best on {domain}", **told)
@@ -133,6 +133,23 @@ def _some(names: Sequence[str]) -> str:
     if len(names) > MOST_NAMED:
         return say("{count} others", count=len(names))
     return names[0] if len(names) == 1 else say("{first} and {last}", first=", ".join(names[:-1]), last=names[-1])
+
+
+def _pair_headline(c: Contrast) -> str:
+    return say("{sentence}.", sentence=_with_crossing(pair_sentence(c), c))
+
+
+def _with_crossing(sentence: str, c: Contrast) -> str:
+    """The sentence, and below which size the other recipe is better, where that is settled by measured sizes."""
+    crossing = c.crossing
+    if crossing is None or not crossing.is_settled or crossing.is_predicted:
+        return sentence
+    before, after = (c.b, c.a) if crossing.after == "a" else (c.a, c.b)
+    lo, tokens, hi = (count_text(end) for end in (crossing.tokens.lo, crossing.tokens.value, crossing.tokens.hi))
+    return say(
+        "{sentence}; the curves cross at {tokens} tokens ({lo} to {hi}): {before} is better below, {after} above",
+        sentence=sentence, tokens=tokens, lo=lo, hi=hi, before=before, after=after,
+    )  # fmt: skip
 
 
 def pair_sentence(c: Contrast) -> str:
@@ -270,9 +287,17 @@ def test_sentence(study: Study, fits: Sequence[Fit]) -> str | None:
 
 def _verdict(test: HeldOut) -> str:
     """A prediction whose interval misses the measurement is a miss, however close."""
+    told = {"error": _percent(test.error), "side": _side(test)}
     if _is_inside(test):
-        return say("within {error}", error=_percent(test.error))
-    return say("missed by {error}, beyond its interval", error=_percent(test.error))
+        return say("within {error}{side}", **told)
+    return say("missed by {error}, beyond its interval{side}", **told)
+
+
+def _side(test: HeldOut) -> str:
+    """Where the runs lie, if several and all on one side of the prediction."""
+    if test.num_runs < 2 or 0 < test.num_above < test.num_runs:
+        return ""
+    return say(" (all runs above)") if test.num_above else say(" (all runs below)")
 
 
 def _is_inside(test: HeldOut) -> bool:

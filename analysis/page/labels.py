@@ -39,6 +39,16 @@ def share_text(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
+def percent_text(share: float, places: int = 0) -> str:
+    """A share to so many places: 95 %, 0.66 %."""
+    return f"{100 * share:.{places}f} %"
+
+
+def flops_text(flops: float) -> str:
+    """FLOPs for people, as the tables have them: 1.02e+13."""
+    return f"{flops:.3g}"
+
+
 def value_text(value: Any) -> str:
     """Any value of a spec in a few characters."""
     if isinstance(value, bool) or value is None:

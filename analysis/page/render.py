@@ -30,7 +30,7 @@ def _render(template: str, page: Page) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=is_html,
-        finalize=None if is_html else markdown_text,
+        finalize=unbroken if is_html else markdown_text,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -38,6 +38,13 @@ def _render(template: str, page: Page) -> str:
     )
     context: dict[str, Any] = {"page": page, "study": page.study, "results": page.results}
     return environment.get_template(template).render(**context, say=say, language=spoken())
+
+
+def unbroken(value: object) -> object:
+    """Any value, without a line break between a number and its per cent sign."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return re.sub(r"(?<=\d) %", "\u00a0%", value)
 
 
 def markdown_text(value: object) -> object:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.contrasts.fit import EPOCHS_TOLERANCE, MAX_EPOCHS
-from analysis.page.labels import count_text
+from analysis.page.labels import count_text, percent_text
 from analysis.page.language import listed, say
 from analysis.runs.points import Study
 from analysis.runs.recipes import Recipe, at_path, changed_domains
@@ -131,7 +131,7 @@ def _short_decay(complete: Sequence[Run]) -> list[str]:
         say(
             "{count} of {all} runs end above {share} of their peak learning rate: their decay is short, so their "
             "losses are higher than they need be: {runs}.",
-            count=len(high), all=len(complete), share=f"{LOW_LR_FRAC:.0%}", runs=some_of(high, 3),
+            count=len(high), all=len(complete), share=percent_text(LOW_LR_FRAC), runs=some_of(high, 3),
         )
     ]  # fmt: skip
 
@@ -219,7 +219,7 @@ def _contamination(study: Study) -> list[str]:
         say(
             "The training text of {recipes} was not freed of validation text, that of the other recipes was (most of "
             "all {domain}: {count} documents, {share}): its losses may be lower for what was memorised.",
-            recipes=some_of(open_ones, 3), domain=found[0], count=f"{found[1]:,}", share=f"{found[2]:.2%}",
+            recipes=some_of(open_ones, 3), domain=found[0], count=f"{found[1]:,}", share=percent_text(found[2], 2),
         )
     ]  # fmt: skip
 
@@ -287,7 +287,12 @@ def _off_mixture(study: Study) -> list[str]:
     if not off:
         return []
     _, name, domain, seen = max(off, key=lambda item: item[:3])
-    told = {"run": name, "domain": domain, "saw": f"{seen.realised_weight:.1%}", "meant": f"{seen.weight:.1%}"}
+    told = {
+        "run": name,
+        "domain": domain,
+        "saw": percent_text(seen.realised_weight, 1),
+        "meant": percent_text(seen.weight, 1),
+    }
     runs = len({name for _, name, _, _ in off})
     if runs == 1:
         return [say("{run} saw {saw} of {domain} where {meant} were intended.", **told)]

@@ -118,8 +118,14 @@ def estimate_text(estimate: Estimate) -> str:
             return say("no limit")
         return f"{end:.3g}" if abs(end) >= 1e7 else f"{end:,.{places}f}"
 
+    if isinstance(estimate, Multiplier) and lo <= 0:  # a multiplier has no lower end than 0
+        lo = -math.inf
     if not (math.isfinite(lo) or math.isfinite(hi)):
         return say("{value} (no interval)", value=text(value))
+    if isinstance(estimate, Multiplier) and not math.isfinite(lo):
+        return say("{value} (below {hi})", value=text(value), hi=text(hi))
+    if isinstance(estimate, Multiplier) and not math.isfinite(hi):
+        return say("{value} (above {lo})", value=text(value), lo=text(lo))
     return say("{value} ({lo} to {hi})", value=text(value), lo=text(lo), hi=text(hi))
 
 

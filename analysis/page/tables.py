@@ -11,8 +11,7 @@ from analysis.contrasts.dose import DoseResponse
 from analysis.contrasts.fit import Fit
 from analysis.contrasts.ranking import Ranking
 from analysis.fitting.result import Estimate
-from analysis.laws.power import PowerLaw
-from analysis.page.labels import count_text
+from analysis.page.labels import count_text, flops_text, percent_text
 from analysis.page.language import say
 from analysis.page.table import Cell, Multiplier, Probability, Table
 from analysis.runs.points import Study
@@ -20,87 +19,99 @@ from analysis.runs.run import Run
 
 
 def fit_table(fits: Sequence[Fit], full_fits: Sequence[Fit] = ()) -> Table:
-    """One row per recipe and domain: parameters with intervals, and the test on the held-out size.
+    """One row per recipe and domain: parameters with intervals.
 
     full_fits: those to all points that contrasts rest on, in rows of their own.
     """
-    rows: list[tuple[Cell, ...]] = []
-    for fit in (*fits, *full_fits):
-        test = fit.held_out[-1] if fit.held_out else None
-        rows.append(
-            (
-                fit.recipe,
-                fit.domain,
-                PowerLaw.name,
-                say("all for contrasts") if any(fit is full for full in full_fits) else say("not held out"),
-                *(fit.params.get(name) for name in ("E", "B", "beta")),
-                fit.status.name.lower(),
-                fit.num_points,
-                fit.num_trunks,
-                test.tokens if test else None,
-                test.loss if test else None,
-                test.predicted if test else None,
-                100 * test.error if test else None,
-            )
+    rows: list[tuple[Cell, ...]] = [
+        (
+            fit.recipe,
+            fit.domain,
+            *(fit.params.get(name) for name in ("E", "B", "beta")),
+            say("all for contrasts") if any(fit is full for full in full_fits) else say("not held out"),
+            fit.status.name.lower(),
+            fit.num_points,
+            fit.num_trunks,
         )
+        for fit in (*fits, *full_fits)
+    ]
+    named = (say("fitted to"), say("status"), say("points"), say("trunks"))
+    return Table("fits", (say("recipe"), say("domain"), "E", "B", "beta", *named), tuple(rows))
+
+
+def held_out_table(fits: Sequence[Fit]) -> Table:
+    """One row per recipe and domain: the test on the largest held-out size."""
+    rows: list[tuple[Cell, ...]] = []
+    for fit in fits:
+        if fit.held_out:
+            test = fit.held_out[-1]
+            rows.append((fit.recipe, fit.domain, test.tokens, test.loss, test.predicted, 100 * test.error))
     columns = (
         say("recipe"),
         say("domain"),
-        say("law"),
-        say("fitted to"),
-        "E",
-        "B",
-        "beta",
-        say("status"),
-        say("points"),
-        say("trunks"),
         say("held-out D"),
         say("measured"),
         say("predicted"),
         say("error [%]"),
     )
-    return Table("fits", columns, tuple(rows))
+    return Table("held_out", columns, tuple(rows))
 
 
 def contrast_table(contrasts: Sequence[Contrast]) -> Table:
-    """One row per pair of recipes and domain."""
-    rows: list[tuple[Cell, ...]] = []
-    for c in contrasts:
-        rows.append(
-            (
-                c.a,
-                c.b,
-                c.domain,
-                say("refused") if c.refused else say(c.decision.value),
-                c.tokens,
-                c.gap,
-                _multiplier(c.multiplier),
-                c.check,
-                _multiplier(c.at_smallest),
-                None if c.at_smallest_tokens is None else round(c.at_smallest_tokens),
-                c.growth,
-                None if c.refused else c.trend,
-                c.refused or c.method,
-                None if c.probability is None else Probability(round(c.probability, 3)),
-            )
+    """One row per pair of recipes and domain: what was decided, and the numbers behind it."""
+    rows: list[tuple[Cell, ...]] = [
+        (
+            c.a,
+            c.b,
+            c.domain,
+            say("refused") if c.refused else say(c.decision.value),
+            c.gap,
+            _multiplier(c.multiplier),
+            None if c.probability is None else Probability(round(c.probability, 3)),
+            c.tokens,
         )
+        for c in contrasts
+    ]
     columns = (
         "A",
         "B",
         say("domain"),
         say("decision"),
-        "D",
         say("gap A - B [nats per token]"),
         say("multiplier"),
-        say("without a law"),
-        say("at the start"),
+        say("P(A better)"),
+        "D",
+    )
+    return Table("contrasts", columns, tuple(rows))
+
+
+def growth_table(contrasts: Sequence[Contrast]) -> Table:
+    """How the multiplier changes with size, and what it is without a law; for the pairs that have a curve."""
+    rows: list[tuple[Cell, ...]] = [
+        (
+            c.a,
+            c.b,
+            c.domain,
+            _multiplier(c.at_smallest),
+            None if c.at_smallest_tokens is None else round(c.at_smallest_tokens),
+            c.growth,
+            c.trend,
+            c.check,
+        )
+        for c in contrasts
+        if c.multiplier is not None
+    ]
+    columns = (
+        "A",
+        "B",
+        say("domain"),
+        say("multiplier at the start"),
         say("start D"),
         say("growth"),
         say("trend"),
-        say("method"),
-        say("probability that A is better"),
+        say("multiplier without a law"),
     )
-    return Table("contrasts", columns, tuple(rows))
+    return Table("growth", columns, tuple(rows))
 
 
 def _multiplier(m: Estimate | None) -> Multiplier | None:
@@ -237,7 +248,7 @@ def trunk_text(study: Study) -> str:
     return say(
         "{trained} tokens were trained where independent runs would have needed {independent}: shared trunks saved "
         "{share}.",
-        trained=count_text(trained), independent=count_text(independent), share=f"{1 - trained / independent:.0%}",
+        trained=count_text(trained), independent=count_text(independent), share=percent_text(1 - trained / independent),
     )  # fmt: skip
 
 
@@ -252,7 +263,7 @@ def cost_table(study: Study) -> Table:
         paces, mfus = ([v for r in runs if (v := getattr(r, key)) is not None] for key in ("tokens_per_second", "mfu"))
         rows.append(
             (recipe or say("all"), len(runs), count_text(tokens), count_text(tokens - saved), count_text(saved),
-             f"{spent:.3g}", f"{sum(r.seconds or 0.0 for r in runs) / 60:.3g}",
+             flops_text(spent), f"{sum(r.seconds or 0.0 for r in runs) / 60:.3g}",
              f"{sum(map(_device_seconds, runs)) / 3600:.3g}", round(median(paces)) if paces else None,
              round(100 * median(mfus), 2) if mfus else None)
         )  # fmt: skip

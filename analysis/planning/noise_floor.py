@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.contrasts.noise import SeedNoise, noise_of
-from analysis.page.labels import count_text
+from analysis.page.labels import count_text, percent_text
 from analysis.page.language import say
 from analysis.runs.points import Study
 
@@ -33,14 +33,14 @@ class NoiseFloor:
             return say(
                 "Stated: the loss of one run varies by {sd} between seeds, {share} of the variance shared by its "
                 "trunk.",
-                sd=f"{self.sd:.2%}",
-                share=f"{self.trunk_share:.0%}",
+                sd=percent_text(self.sd, 2),
+                share=percent_text(self.trunk_share),
             )
         return say(
             "Measured: the loss of one run varies by {sd} between seeds ({degrees} degrees of freedom), {share} of the "
             "variance shared by its trunk.",
-            sd=f"{self.sd:.2%}",
-            share=f"{self.trunk_share:.0%}",
+            sd=percent_text(self.sd, 2),
+            share=percent_text(self.trunk_share),
             degrees=count_text(self.degrees),
         )
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.page.labels import canonical, count_text
+from analysis.page.labels import canonical, flops_text
 from analysis.planning.plan import Plan
 from analysis.planning.planned_run import PlannedRun, flops_to_train
 from analysis.runs.logs import AnalysisError
@@ -33,7 +33,7 @@ def sweep_yaml(plan: Plan, runs: Sequence[PlannedRun]) -> str:
     lines = [
         "# @package _global_",
         f"# {_comment(plan.study['question'])}",
-        f"# {len(runs)} further runs, {count_text(flops_to_train([*plan.done, *runs]))} FLOPs, trunks counted once.",
+        f"# {len(runs)} further runs, {flops_text(flops_to_train([*plan.done, *runs]))} FLOPs, trunks counted once.",
         "study:",
         *(f"  {key}: {_text(plan.study[key])}" for key in ("name", "question", "target", "match", "hold_out")),
         "",

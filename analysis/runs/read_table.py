@@ -45,6 +45,8 @@ FLOPS_PER_TOKEN = 6.0
 SEPARATORS = ",;\t"
 HEADER_BYTES = 1 << 20
 COMPARISONS = ("!=", ">=", "<=", "=", ">", "<")
+MAX_RECIPES = 20
+"""A column of more texts than these names runs, not recipes."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,10 @@ def read_table(
 
     needs: letters that must be there (N, D, U, C, P, L, w; one of N, D and C may follow from the two others); others
     are read where their usual names are there and every cell is good. may_be_zero: letters of which 0 is an amount.
-    columns: letter -> column name, for `w` (or `weights`) a pattern such as train_*; also run, recipe, seed, trunk.
-    response: `loss` or `metric`; response_column: where it stands. group, cluster: columns that tell recipes, and units
-    drawn at random, apart. where: comparisons that rows must meet, such as domain=docs or C<1e22.
+    columns: letter -> column name, for `w` (or `weights`) a pattern such as train_*, or names web|code|math; also
+    run, recipe, seed, trunk. response: `loss` or `metric`; response_column: where it stands. group, cluster: columns
+    that tell recipes, and units drawn at random, apart. where: comparisons that rows must meet, such as domain=docs or
+    C<1e22.
 
     Raises AnalysisError, with the row where it is about one.
     """
@@ -150,6 +153,8 @@ def read_table(
         response=place,
         domains=domains,
         source=raw.source,
+        identity=run if identity else None,
+        unread=() if recipe else _like_recipes(raw, [p for p in (place, identity, unit, seed) if p], amounts),
     )
     _one_domain(raw, named)
     is_loss = response == "loss"
@@ -220,15 +225,22 @@ def _amounts(
 def _weights(raw: RawTable, named: Mapping[str, str], required: bool) -> tuple[Array | None, tuple[str, ...]]:
     """The share of each domain, (n, m), and the names of the domains."""
     pattern = named.get("w", WEIGHT_PREFIX + "*")
-    places = [name for name in raw.columns if fnmatchcase(name, pattern)]
+    if "|" in pattern:
+        places = [name.strip() for name in pattern.split("|")]
+        if len(set(places)) < len(places):
+            raise AnalysisError(f"--columns: weights must name each column once, got {pattern!r}")
+        for name in places:
+            raw.column(name, "weight")
+    else:
+        places = [name for name in raw.columns if fnmatchcase(name, pattern)]
     if not places:
         if required or "w" in named:
             raise AnalysisError(
                 f"{raw.source}: no columns {pattern!r} with the weights of domains; the table has: "
-                f"{', '.join(raw.columns)}; say which with --columns 'weights=PATTERN*'"
+                f"{', '.join(raw.columns)}; say which with --columns 'weights=PATTERN*' or 'weights=NAME|NAME|...'"
             )
         return None, ()
-    fixed = len(pattern.split("*")[0]) if pattern.endswith("*") else 0
+    fixed = len(pattern.split("*")[0]) if pattern.endswith("*") and "|" not in pattern else 0
     if not (required or "w" in named) and not all(_is_good(c, True) for name in places for c in raw.columns[name]):
         return None, ()
     return np.stack([raw.numbers(name, "weight") for name in places], axis=1), tuple(name[fixed:] for name in places)
@@ -263,6 +275,21 @@ def _without_trajectories(raw: RawTable, where: Sequence[str]) -> RawTable:
     if "role" not in raw.columns or any(condition.startswith("role") for condition in where):
         return raw
     return raw.where(np.array([cell != "trajectory" for cell in raw.columns["role"]]))
+
+
+def _like_recipes(raw: RawTable, used: Sequence[str], amounts: Mapping[str, Array]) -> tuple[str, ...]:
+    """Columns of a few texts, each in several rows, that are no names of sizes: one text for every N, or every D."""
+    found = []
+    for name, cells in raw.columns.items():
+        texts = [str(cell) for cell in cells]
+        count = len(set(texts))
+        is_text = all(isinstance(cell, str) and _number(cell) is None for cell in cells)
+        if name in used or not is_text or not 1 < count <= min(MAX_RECIPES, len(texts) // 2):
+            continue
+        sizes = [amounts[letter] for letter in ("N", "D") if letter in amounts]
+        if not any(len(set(zip(size, texts, strict=True))) == len(set(size)) <= len(texts) / 2 for size in sizes):
+            found.append(name)
+    return tuple(found)
 
 
 def _one_domain(raw: RawTable, named: Mapping[str, str]) -> None:
@@ -302,6 +329,8 @@ def _compare(cell: Any, sign: str, wanted: str) -> bool:
     number, wanted_number = _number(cell), _number(wanted)
     a: Any = "" if number is not None and np.isnan(number) else str(cell)  # empty, or NaN
     b: Any = wanted
+    if isinstance(cell, bool):
+        a, b = a.lower(), wanted.lower()
     if number is not None and wanted_number is not None and np.isfinite([number, wanted_number]).all():
         a, b = number, wanted_number
     elif sign not in ("=", "!="):

@@ -17,7 +17,8 @@ class RunTable:
 
     columns: by letter, (n,) each, `w` (n, m). y: the response, (n,), named `response`. domains: the m names behind `w`.
     recipe, run, seed: what groups rows, (n,) of text. run: the unit that is drawn at random (rows of one trunk share
-    it). row: where each stood in its source, 1 for the first. source: for messages.
+    it). identity: the run itself, (n,), where the source names it. row: where each stood in its source, 1 for the
+    first. source: for messages. unread: columns of few texts that nothing reads, and that may tell recipes apart.
     """
 
     columns: Columns
@@ -29,6 +30,8 @@ class RunTable:
     response: str = "loss"
     domains: tuple[str, ...] = ()
     source: str = ""
+    identity: NDArray[np.str_] | None = None
+    unread: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.y)
@@ -37,7 +40,18 @@ class RunTable:
         """The rows where `chosen`, (n,), is true."""
         columns = {name: column[chosen] for name, column in self.columns.items()}
         rest = {name: getattr(self, name)[chosen] for name in ("y", "recipe", "run", "seed", "row")}
-        return replace(self, columns=columns, **rest)
+        identity = None if self.identity is None else self.identity[chosen]
+        return replace(self, columns=columns, identity=identity, **rest)
+
+    @property
+    def num_runs(self) -> int:
+        """Runs, each of which may have several rows."""
+        return len(np.unique(self.run if self.identity is None else self.identity))
+
+    @property
+    def num_clusters(self) -> int:
+        """Units drawn at random: runs, or trunks of several."""
+        return len(np.unique(self.run))
 
     def by_recipe(self) -> Mapping[str, RunTable]:
         """A table per recipe, by name."""

@@ -42,6 +42,7 @@ def table_of(study: Study, domain: str, *, with_held_out: bool = True) -> RunTab
         row=np.arange(1, len(points) + 1),
         domains=domains if "w" in columns else (),
         source=f"{study.name}, {domain}",
+        identity=np.array([p.run for p in points], dtype=np.str_),
     )
 
 

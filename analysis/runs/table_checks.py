@@ -17,6 +17,7 @@ MAX_STEP = 2e4
 MAX_LOSS_STEP = 20.0
 MAX_FLOPS_OFF = 100.0
 """C over N D is about 6 however it is counted; a row that is off by this factor from the others has other units."""
+RISE_ERRORS = 2.0
 WEIGHTS_TOLERANCE = 0.02
 """Weights are published with few decimals: RegMix's sum to 1 within 0.005."""
 
@@ -49,19 +50,59 @@ def check_rows(
     if len(table) < 2:
         raise AnalysisError(f"{table.source}: 1 point is left: no law can be fitted to it")
     if np.ptp(table.y) == 0:
-        raise AnalysisError(f"{_all(table)} {table.response} {table.y[0]:g}: there is nothing to fit")
+        raise AnalysisError(
+            f"{table.source}: all {len(table)} rows have {table.response} {table.y[0]:g}: there is nothing to fit"
+        )
 
 
 def check_for(table: RunTable, law: type[Law]) -> None:
     """Raises AnalysisError where a law needs what the table does not vary."""
+    if lacks := not_varied(table, law):
+        raise AnalysisError(f"{table.source}: {lacks}")
+
+
+def not_varied(table: RunTable, law: type[Law]) -> str:
+    """What a law needs several values of and all rows have one, in a sentence; empty where there is no such."""
     for name in law.columns:
         column = table.columns.get(name)
         if column is None or name == "w" or name in law.may_be_constant:
             continue
         if np.ptp(column) == 0:
-            raise AnalysisError(f"{_all(table)} {name} {column[0]:g}, and {law.name} ({law.equation}) needs several")
+            return f"all {len(table)} rows have {name} {column[0]:g}, and {law.name} ({law.equation}) needs several"
     if "w" in law.columns and not np.ptp(table.columns["w"], axis=0).any():
-        raise AnalysisError(f"{_all(table)} the same weights, and {law.name} needs several")
+        return f"all {len(table)} rows have the same weights, and {law.name} needs several"
+    return ""
+
+
+def doubts(table: RunTable, law: type[Law]) -> list[str]:
+    """What is probably not meant, a sentence each: units, recipes taken as one."""
+    at, found = table.columns, []
+    if {"N", "D"} <= set(law.columns):
+        for name, least, what in (("N", 1e3, "parameters"), ("D", 1e4, "tokens")):
+            if at[name].max() < least:
+                found.append(
+                    f"{name} is at most {at[name].max():g}: in millions or billions? The law fits in any unit, "
+                    f"but --at C= and C = 6 N D take {what}"
+                )
+    for name in table.unread:
+        found.append(f"one fit over several values of {name}: are they recipes? --group {name}, or --where {name}=...")
+    return found
+
+
+def rises(table: RunTable) -> bool:
+    """Whether the response rises with log D by more than two standard errors, at equal N."""
+    used = table.columns["D"] > 0
+    logs = [np.log(table.columns[name][used]) for name in ("D", "N") if name in table.columns]
+    design = np.stack([np.ones(used.sum()), *(log - log.mean() for log in logs)], axis=1)
+    if np.linalg.matrix_rank(design, tol=1e-6) < design.shape[1]:
+        design = design[:, :2]
+    y = table.y[used]
+    if len(y) <= design.shape[1] or np.ptp(design[:, 1]) == 0:
+        return False
+    slopes = np.linalg.lstsq(design, y, rcond=None)[0]
+    off = y - design @ slopes
+    variance = off @ off / (len(y) - design.shape[1]) * np.linalg.inv(design.T @ design)[1, 1]
+    return bool(slopes[1] > RISE_ERRORS * np.sqrt(variance))
 
 
 def _numbers(table: RunTable, name: str, values: Array, above: float | None) -> None:
@@ -80,7 +121,8 @@ def _sums_to_one(table: RunTable) -> None:
     bad = np.abs(sums - 1) > WEIGHTS_TOLERANCE
     if bad.any():
         at = int(np.argmax(bad))
-        raise AnalysisError(f"{_row(table, at)}: the weights of the domains must sum to 1, got {sums[at]:g}")
+        hint = ": per cent?" if abs(sums[at] / 100 - 1) <= WEIGHTS_TOLERANCE else ""
+        raise AnalysisError(f"{_row(table, at)}: the weights of the domains must sum to 1, got {sums[at]:g}{hint}")
 
 
 def _units(table: RunTable, is_loss: bool) -> None:
@@ -128,7 +170,3 @@ def _once_each(table: RunTable, identity: NDArray[np.str_] | None, rest: Sequenc
 
 def _row(table: RunTable, at: int) -> str:
     return f"{table.source}: row {table.row[at]}"
-
-
-def _all(table: RunTable) -> str:
-    return f"{table.source}: all {len(table)} rows have"

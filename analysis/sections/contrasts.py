@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from analysis.contrasts.contrast import Contrast
@@ -36,13 +37,14 @@ def section(study: Study, results: Answer) -> Section | None:
         "interval of the gap excludes 0, and nowhere else.",
         match=matches[study.match],
     )
+    growth = tables.growth_table(results.contrasts)
     return Section(
         "contrasts",
         say("Contrasts"),
         (how, _intervals(results.contrasts)),
         tuple(_crossings(on_target)),
         tuple(_drawings(study, results, on_target)),
-        (tables.contrast_table(results.contrasts),),
+        (tables.contrast_table(results.contrasts), *((growth,) if growth.rows else ())),
         tuple(_reasons(results.contrasts)),
     )
 
@@ -88,12 +90,19 @@ def _drawings(study: Study, results: Answer, on_target: Sequence[Contrast]) -> l
 
 
 def _reasons(contrasts: Sequence[Contrast]) -> list[str]:
-    """Why some cannot tell: each reason once, with how many it is given for."""
-    counts: dict[str, int] = {}
-    for c in contrasts:
-        if c.refused is None and c.decision is Decision.CANNOT_TELL:
-            counts[c.why] = counts.get(c.why, 0) + 1
-    return [
-        say("{count} of {all} contrasts cannot tell. {why}", count=count, all=len(contrasts), why=why)
-        for why, count in counts.items()
+    """Why some cannot tell or are refused, and how the others were computed: each once, with how many it is of."""
+    why = Counter(c.why for c in contrasts if c.refused is None and c.decision is Decision.CANNOT_TELL)
+    refused = Counter(c.refused for c in contrasts if c.refused)
+    methods = Counter(c.method for c in contrasts if c.method and not c.refused)
+    found = [
+        say("{count} of {all} contrasts cannot tell. {why}", count=count, all=len(contrasts), why=text)
+        for text, count in why.items()
+    ]
+    found += [
+        say("{count} of {all} contrasts are refused: {why}.", count=count, all=len(contrasts), why=text)
+        for text, count in refused.items()
+    ]
+    return found + [
+        say("Method of {count} of {all} contrasts: {method}.", count=count, all=len(contrasts), method=text)
+        for text, count in methods.items()
     ]

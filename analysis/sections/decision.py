@@ -26,21 +26,31 @@ def section(study: Study, results: Answer) -> Section | None:
             )
         )
     points = [found.smaller] if found.smaller else []
+    small = (small_table(found),) if found.orders_pairs else ()
     figure = decision_figure(study, found)
-    caption = say(
-        "The probability that a recipe has the lowest loss at {tokens} tokens, and the share of pairs of recipes that "
-        "smaller sizes put in the order which they have there, with 95 % intervals; dashed: chance.",
-        tokens=found.scale.text,
-    )
+    caption = say("The probability that a recipe has the lowest loss at {tokens} tokens.", tokens=found.scale.text)
+    if found.orders_pairs:
+        caption = say(
+            "The probability that a recipe has the lowest loss at {tokens} tokens, and the share of pairs of recipes "
+            "that smaller sizes put in the order which they have there, with 95 % intervals; dashed: chance.",
+            tokens=found.scale.text,
+        )
     return Section(
         "decision",
         say("Decision and regret"),
         tuple(paragraphs),
         tuple(points),
         (Drawing("decision", caption, figure),) if figure else (),
-        tuple(table for table in (odds_table(found), small_table(found)) if table.rows),
-        (say("The interval of a share of pairs allows for the recipes being few."),) if found.small else (),
+        tuple(table for table in (odds_table(found), *small) if table.rows),
+        (_small_note(),) if small else (),
         facts=decision_json(found),
+    )
+
+
+def _small_note() -> str:
+    return say(
+        "right: the choice is that of the target, where its regret is counted; cost: of a run there, in per cent of "
+        "one at the target. The interval of a share of pairs allows for the recipes being few."
     )
 
 
@@ -56,27 +66,26 @@ def odds_table(found: Decisions) -> Table:
 
 
 def small_table(found: Decisions) -> Table:
-    """A row per smaller scale and way of choosing."""
+    """A row per smaller scale and way of choosing. cost: of a run there, in per cent of one at the target."""
     rows: list[tuple[Cell, ...]] = []
     for one in found.small:
         rows.append(
             (
                 one.scale.text,
-                f"{100 * one.work:.2g} %",
                 say("laws up to there") if one.by == "law" else say("losses there"),
                 one.choice,
                 one.is_right,
+                one.regret if len(found.odds) and found.by == "loss" else one.regret.value,
                 one.accuracy,
                 one.pairs,
                 one.told,
                 one.wrong,
-                one.regret if len(found.odds) and found.by == "loss" else one.regret.value,
+                f"{100 * one.work:.2g} %",
             )
         )
     columns = (
-        say("size"), say("cost of the target"), say("chosen by"), say("choice"), say("same as at the target"),
-        say("share of pairs in order"), say("pairs"), say("told apart"), say("of these wrong"),
-        say("regret at the target [nats per token]"),
+        say("size"), say("chosen by"), say("choice"), say("right"), say("regret [nats per token]"),
+        say("pairs in order"), say("pairs"), say("told apart"), say("wrong"), say("cost"),
     )  # fmt: skip
     return Table("small_scales", columns, tuple(rows))
 

@@ -16,6 +16,7 @@ def section(study: Study, results: Answer) -> Section | None:
         return None
     methods = sorted({fit.interval_method for fit in results.fits if fit.law is not None})
     statuses = sorted({(fit.status.name.lower(), fit.status.value) for fit in (*results.fits, *results.full_fits)})
+    held_out = tables.held_out_table(results.fits)
     return Section(
         "fits",
         say("Fits"),
@@ -30,6 +31,6 @@ def section(study: Study, results: Answer) -> Section | None:
                 )
             ),
         ),
-        tables=(tables.fit_table(results.fits, results.full_fits),),
+        tables=(tables.fit_table(results.fits, results.full_fits), *((held_out,) if held_out.rows else ())),
         notes=tuple(f"{name}: {say(text)}" for name, text in statuses),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from analysis.contrasts.contrast import Contrast
 from analysis.fitting.result import Estimate
 from analysis.mixtures.figures import mixture_figure
 from analysis.mixtures.optimum import Optimum, optimum
@@ -45,7 +46,7 @@ def section(study: Study, results: Answer) -> Section | None:
     return Section(
         "mixture",
         say("Mixture"),
-        (" ".join(best_sentences(surface, best)),),
+        (" ".join([*best_sentences(surface, best), *_against_headline(surface, best, results.main)]),),
         (),
         (Drawing("mixture", caption, mixture_figure(surface, best)),),
         (*shown, *(() if is_long else (rate_table,))),
@@ -56,7 +57,7 @@ def section(study: Study, results: Answer) -> Section | None:
 
 
 def best_sentences(surface: MixtureSurface, best: Optimum) -> list[str]:
-    """The best mixture, its gain over the current one, and whether the optimum is flat."""
+    """The best mixture, its gain over the reference, and whether the optimum is flat; of two, the better."""
     mixture = ", ".join(
         say("{percent} % {domain}", percent=f"{100 * estimate.value:.0f}", domain=domain)
         for domain, estimate in sorted(best.weights.items(), key=lambda item: (-item[1].value, item[0]))
@@ -64,10 +65,22 @@ def best_sentences(surface: MixtureSurface, best: Optimum) -> list[str]:
     )
     at = {"domain": surface.target, "tokens": count_text(best.tokens), "mixture": mixture}
     gain = {"gain": estimate_text(best.gain), "reference": surface.reference}
-    if best.decides:
-        found = [say("The best mixture for {domain} at {tokens} tokens is {mixture}: predicted {gain} nats per token below {reference}.", **at, **gain)]  # fmt: skip  # noqa: E501
+    found = []
+    if is_pair(surface):
+        found.append(
+            say(
+                "Two mixtures do not tell diminishing returns of a domain from constant rates: rates were taken as "
+                "constant, so read an exchange rate as the slope between the two."
+            )
+        )
+    if best.is_reference:
+        found.append(say("The lowest loss on {domain} at {tokens} tokens is predicted for the reference, {mixture}.", **at))  # fmt: skip  # noqa: E501
+    elif best.decides and is_pair(surface):
+        found.append(say("The better of the two tried for {domain} at {tokens} tokens is {mixture}: predicted {gain} nats per token below {reference}.", **at, **gain))  # fmt: skip  # noqa: E501
+    elif best.decides:
+        found.append(say("The best mixture for {domain} at {tokens} tokens is {mixture}: predicted {gain} nats per token below {reference}.", **at, **gain))  # fmt: skip  # noqa: E501
     else:
-        found = [say("The lowest loss on {domain} at {tokens} tokens is predicted for {mixture}, but it cannot be told from {reference}: {gain} nats per token.", **at, **gain)]  # fmt: skip  # noqa: E501
+        found.append(say("The lowest loss on {domain} at {tokens} tokens is predicted for {mixture}, but it cannot be told from {reference}: {gain} nats per token.", **at, **gain))  # fmt: skip  # noqa: E501
     if best.is_flat:
         domain, (low, high) = max(best.alike.items(), key=lambda item: (item[1][1] - item[1][0], item[0]))
         found.append(
@@ -93,6 +106,25 @@ def best_sentences(surface: MixtureSurface, best: Optimum) -> list[str]:
             )
         )
     return found
+
+
+def is_pair(surface: MixtureSurface) -> bool:
+    """Whether two mixtures are all: a line through two points."""
+    return surface.num_mixtures == 2
+
+
+def _against_headline(surface: MixtureSurface, best: Optimum, main: Contrast | None) -> list[str]:
+    """How the gap of two mixtures relates to that of the headline, where it is of the same two."""
+    if main is None or main.gap is None or main.tokens is None or not is_pair(surface) or best.is_reference:
+        return []
+    return [
+        say(
+            "The predicted gap is by one law for all mixtures; that of the headline, {gap}, is between the mean losses "
+            "measured at {tokens} tokens.",
+            gap=f"{abs(main.gap.value):.2f}",
+            tokens=count_text(main.tokens),
+        )
+    ]
 
 
 def _compared(surface: MixtureSurface) -> tuple[Skill, ...]:
@@ -121,7 +153,7 @@ def _notes(surface: MixtureSurface, best: Optimum, compared: Sequence[Skill]) ->
             "interval does not hold the luck of having come out best."
         ),
     ]
-    if not surface.settles_returns:
+    if not surface.settles_returns and not is_pair(surface):
         found.append(
             say(
                 "So few mixtures do not tell diminishing returns of a domain from constant rates: rates were taken as "
@@ -154,7 +186,7 @@ def _skill_sentence(compared: Sequence[Skill]) -> str:
 def _best_table(surface: MixtureSurface, best: Optimum) -> Table:
     columns = (
         say("domain"),
-        say("current weight"),
+        say("reference weight"),
         say("best weight"),
         say("as good from"),
         say("as good to"),
@@ -163,7 +195,7 @@ def _best_table(surface: MixtureSurface, best: Optimum) -> Table:
     rows = tuple(
         (
             domain,
-            best.current[domain],
+            best.reference[domain],
             estimate if estimate.lo < estimate.hi else estimate.value,
             *best.alike[domain],
             round(best.epochs[domain], 3),

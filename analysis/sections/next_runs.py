@@ -7,6 +7,7 @@ from dataclasses import replace
 from analysis.contrasts.contrast import Contrast
 from analysis.design import Design, design, facts, forecast_table, proposal_sentence, run_table
 from analysis.page.answer import Answer
+from analysis.page.labels import flops_text, percent_text
 from analysis.page.language import say
 from analysis.planning.assumed import fitted_curves
 from analysis.planning.noise_floor import study_floor
@@ -45,8 +46,8 @@ def section(study: Study, results: Answer) -> Section | None:
         tables.append(run_table(found.proposal))
         texts.append(
             say(
-                "`python -m analysis design RUNS --out sweeps/next.yaml` writes them as a sweep, and weighs other "
-                "questions and budgets."
+                "To write them as a sweep, or to weigh other questions and budgets: python -m analysis design, with "
+                "the folder of the runs and --out sweeps/next.yaml."
             )
         )
     return Section(
@@ -84,8 +85,8 @@ def _needed(found: Design) -> tuple[str, ...]:
         say(
             "To halve that interval takes {count} runs for {flops} FLOPs, {share} of what the study has cost.",
             count=len(halved.proposal.runs),
-            flops=f"{halved.proposal.flops:.2g}",
-            share=f"{halved.proposal.flops / spent:.0%}",
+            flops=flops_text(halved.proposal.flops),
+            share=percent_text(halved.proposal.flops / spent),
         ),
     )
 

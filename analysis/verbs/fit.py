@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from analysis.fitting.objective import Objective, Scale
+    from analysis.laws.law import Law
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from analysis.laws.law import law_names
+    from analysis.laws.catalogue import catalogue
 
+    laws = catalogue()
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "laws:\n" + "\n".join(str(law) for law in laws)
     parser.add_argument("table", metavar="TABLE", help="CSV or parquet, a row per measurement; or RUNS")
     parser.add_argument(
         "--law", action="append", required=True, metavar="NAME",
-        help=f"one of {', '.join(law_names())}; several are compared by their error at the largest scale",
+        help=f"one of {', '.join(law.name for law in laws)} (below); several are compared by their error at the "
+        "largest scale, which is then held out",
     )  # fmt: skip
     parser.add_argument("--loss-column", metavar="C", help="where the response stands (default: loss, or metric)")
     parser.add_argument("--group", metavar="RECIPE", help="the column that tells recipes apart (default: recipe)")
     parser.add_argument("--cluster", metavar="RUN", help="the column of the unit that is drawn at random")
-    parser.add_argument("--columns", metavar="N=params,D=tokens,...", help="columns by letter; weights=train_* for w")
-    parser.add_argument("--where", action="append", default=[], metavar="COL=VALUE", help="rows to keep; repeatable")
-    parser.add_argument("--hold-out", metavar="largest:K", help="predict the K largest scales instead of fitting them")
+    parser.add_argument(
+        "--columns", metavar="N=params,D=tokens,...",
+        help="columns by letter; for the weights w a pattern, 'weights=train_*', or a list, 'weights=web|code|math'",
+    )  # fmt: skip
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="COL=VALUE",
+        help="rows to keep: '=', '!=', '<', '>', '<=' or '>=' ('C<1e22'; 'loss!=' for cells that are not empty); "
+        "repeatable, all must hold",
+    )  # fmt: skip
+    parser.add_argument(
+        "--hold-out", metavar="largest:K",
+        help="predict the K largest scales instead of fitting them (default: what a study says; else 1 to compare "
+        "several --law, 0 for one)",
+    )  # fmt: skip
     parser.add_argument("--objective", choices=("huber", "lad", "squares"), default="huber", help="default: huber")
     parser.add_argument("--delta", type=float, metavar="X", help="of Huber's loss (default: 0.001)")
     parser.add_argument("--scale", choices=("log", "raw"), help="of residuals (default: log; raw for a metric)")
@@ -46,9 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
     from analysis.verbs.pairs import amounts_of, pairs_of
 
     try:
-        usual_scale: Scale = "log" if law_named(arguments.law[0]).response == "loss" else "raw"
+        kinds = [law_named(name) for name in arguments.law]
     except ValueError as error:
         raise AnalysisError(str(error)) from error
+    usual_scale: Scale = "log" if kinds[0].response == "loss" else "raw"
+    _say_that_it_compiles(kinds)
     found = fit_table(
         arguments.table,
         arguments.law,
@@ -68,6 +87,18 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print(fits_text(found))
     return 0
+
+
+def _say_that_it_compiles(kinds: Sequence[type[Law]]) -> None:
+    import sys
+
+    from analysis.laws.posynomial import Posynomial
+
+    if any(issubclass(kind, Posynomial) for kind in kinds):
+        from analysis.fitting.kernel import is_compiled
+
+        if not is_compiled():
+            print("compiling, once on this machine: some ten seconds ...", file=sys.stderr)
 
 
 def _hold_out(text: str | None) -> int | None:

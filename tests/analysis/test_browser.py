@@ -93,6 +93,13 @@ def test_a_report_fits_its_window_and_every_figure_is_drawn(tab: Tab, page: Path
     assert tab.value("[...document.images].every(image => image.clientWidth >= 330)")
 
 
+def test_the_tables_that_decide_need_no_scrolling(tab: Tab, page: Path) -> None:
+    tab.open(page, 1400)
+    tables = ", ".join(f"#{key} .wide" for key in ("contrasts", "fits", "decision", "mixture", "next_runs"))
+    assert tab.value(f"[...document.querySelectorAll('{tables}')].every(e => e.scrollWidth <= e.clientWidth + 1)")
+    assert tab.value("document.querySelector('.lead img').clientWidth") > 900
+
+
 def test_a_report_prints(tab: Tab, page: Path) -> None:
     tab.open(page, 1400)
     assert tab.printed().startswith(b"%PDF")

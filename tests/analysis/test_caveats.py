@@ -57,7 +57,7 @@ def test_an_arm_that_was_not_decontaminated_is_named_with_what_the_others_droppe
     study = with_ledgers(read(write_study(tmp_path, trees)), documents=990, dropped={"contaminated": 10})
     (caveat,) = [caveat for caveat in exposure_caveats(study) if "validation text" in caveat]
     assert "The training text of no decontamination was not freed of validation text" in caveat
-    assert "docs: 10 documents, 1.00%" in caveat
+    assert "docs: 10 documents, 1.00 %" in caveat
 
 
 def test_a_study_that_never_looked_for_validation_text_says_so(tmp_path: Path) -> None:

@@ -280,7 +280,7 @@ def test_a_law_that_the_points_do_not_settle_is_not_used_and_said(
     assert found.main.method == "interpolation between measured sizes"
     assert any("do not settle a power law" in note for note in found.main.notes)
     rows = fit_table(found.fits, found.full_fits).texts
-    assert [row[3] for row in rows].count("all for contrasts") == 4
+    assert [row[5] for row in rows].count("all for contrasts") == 4
 
 
 # ---- crossings, budgets, probabilities, pairs ------------------------------------------------------
@@ -302,6 +302,23 @@ def test_a_planted_crossing_is_found_within_its_interval(tmp_path: Path) -> None
     assert found.crossing.after == "a"
     assert found.crossing.tokens.lo < CROSSING < found.crossing.tokens.hi
     assert found.crossing.tokens.value == pytest.approx(CROSSING, rel=0.15)
+
+
+def test_the_headline_says_where_the_curves_cross(tmp_path: Path) -> None:
+    found = answered(tmp_path / "crossed", demo_trees(), law=crossing_law)
+    said = r"; the curves cross at \S+ tokens \(\S+ to \S+\): 20 % docs / 80 % code is better below, 80 % docs"
+    assert re.search(said, found.headline)
+    assert "cross" not in answered(tmp_path / "apart", demo_trees()).headline
+
+
+def test_the_test_says_where_all_held_out_runs_lie_on_one_side(tmp_path: Path) -> None:
+    def loss(tree: Any, domain: str) -> float:  # the largest size is better than its law
+        tokens = tree["budget"]["num_tokens"]
+        return PowerLaw(1.5, 60.0, 0.25).loss(tokens) * (0.97 if tokens == SIZES[-1] else 1.0)
+
+    said = answered(tmp_path / "off", demo_trees(), loss=loss).test
+    assert said is not None
+    assert said.count("(all runs below)") == 2
 
 
 def test_a_crossing_beyond_the_measured_sizes_is_predicted(tmp_path: Path) -> None:
@@ -387,4 +404,4 @@ def test_a_pair_that_is_paired_covers_at_its_rate(tmp_path: Path) -> None:
 def test_shares_are_matched_as_recipes_state_them_where_no_ledger_tells(tmp_path: Path) -> None:
     base = replace(study(tmp_path, demo_trees()), match="weights")
     (with_ledgers,), (without,) = contrasts(base, "docs"), contrasts(replace(base, runs=()), "docs")
-    assert with_ledgers.refused == without.refused == "not matched in weights: code has 20.0% against 80.0%"
+    assert with_ledgers.refused == without.refused == "not matched in weights: code has 20.0 % against 80.0 %"

@@ -111,6 +111,19 @@ def test_curves_that_cross_are_seen_to_mislead_the_small_sizes(tmp_path: Path) -
     assert [one.is_right for one in by_loss] == [False, False, True, True, True]
     assert by_loss[0].regret.value > 0.05
     assert by_loss[0].wrong == 1
+    assert told.smaller is not None
+    assert told.smaller.startswith("Of 5 smaller scales, 3 would have chosen the same recipe by their losses.")
+    assert "pairs" not in told.smaller
+
+
+def test_two_recipes_are_one_pair_whose_share_is_not_shown(tmp_path: Path) -> None:
+    found = study(tmp_path, [spec(D, s, w) for w in MIXTURES[:2] for s in range(3) for D in SIZES])
+    shown = section.section(found, answer(found))
+    assert shown is not None
+    assert [table.name for table in shown.tables] == ["decision"]
+    assert len(shown.drawings[0].figure.axes) == 1
+    assert not shown.notes
+    assert "pairs" not in " ".join((*shown.points, shown.drawings[0].caption))
 
 
 def test_without_repeated_seeds_no_odds_are_given(tmp_path: Path) -> None:

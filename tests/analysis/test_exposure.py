@@ -20,7 +20,7 @@ def test_displacement_says_which_weights_rose_and_which_fell(tmp_path: Path) -> 
     table = displacement_table(found)
     assert table is not None
     (row,) = table.rows
-    assert row == ("80 % docs / 20 % code", "docs 20 to 80 %", "code 80 to 20 %", "60.0%")
+    assert row == ("80 % docs / 20 % code", "docs 20 to 80 %", "code 80 to 20 %", "60.0 %")
 
 
 def test_recipes_of_one_mixture_displace_nothing(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_planted_copies_have_a_column_where_there_are_any(tmp_path: Path, monkey
     table = ledger_summary(study(tmp_path / "copies", trees))
     column = table.columns.index("planted copies")
     shown = {row[0]: row[column] for row in table.rows if row[1] == "docs"}
-    assert shown == {"no planted copies": "0.0%", "50 % planted copies": "50.0%"}
+    assert shown == {"no planted copies": "0.0 %", "50 % planted copies": "50.0 %"}
 
 
 def test_a_log_that_does_not_know_planted_copies_is_not_taken_to_have_none(

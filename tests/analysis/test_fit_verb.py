@@ -14,10 +14,12 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.fit_table import fit_table
+from analysis.laws.catalogue import catalogue
+from analysis.laws.law import law_named, law_names
 from analysis.runs.logs import AnalysisError
 
 sys.path.insert(0, str(Path(__file__).parent / "laws"))
-from planted_laws import PlantedTables
+from planted_laws import PlantedTables, planted, write_csv
 
 TABLES = PlantedTables()
 
@@ -80,7 +82,7 @@ def test_a_budget_alone_asks_for_the_frontier(sizes: Path, tmp_path: Path) -> No
 def test_several_laws_are_compared_by_what_they_predict_not_by_how_they_fit(tmp_path: Path) -> None:
     """A curve that bends: the broken law predicts the largest size, the power law does not."""
     path = TABLES.bent(tmp_path / "bent.csv")
-    result = told(tmp_path, str(path), "--law", "power", "--law", "broken", "--hold-out", "largest:2")
+    result = told(tmp_path, str(path), "--law", "power", "--law", "broken", "--hold-out", "largest:4")
     assert [each["law"] for each in result["comparison"]] == ["broken", "power"]
     errors = [each["held_out_error"] for each in result["comparison"]]
     assert errors[0] < errors[1] / 3
@@ -164,10 +166,11 @@ def test_laws_of_a_metric_read_the_loss_as_a_column(tmp_path: Path) -> None:
     assert fit["params"]["L_0"]["value"] == pytest.approx(2.9, abs=0.05)
 
 
-def test_help_is_quick_and_loads_nothing_heavy() -> None:
+@pytest.mark.parametrize("words", [["--help"], ["fit", "--help"]])
+def test_help_is_quick_and_loads_nothing_heavy(words: list[str]) -> None:
     code = (
         "import sys, analysis.__main__ as m\n"
-        "try: m.main(['--help'])\n"
+        f"try: m.main({words})\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'wandb', 'numba', 'scipy', 'numpy', 'matplotlib', 'pyarrow'} & set(sys.modules)\n"
         "assert not heavy, heavy"
@@ -197,3 +200,82 @@ def test_every_verb_says_what_it_takes(capsys: pytest.CaptureFixture[str]) -> No
 def test_no_law_at_all_is_refused(sizes: Path) -> None:
     with pytest.raises(AnalysisError, match="name at least one law"):
         fit_table(sizes, [])
+
+
+def test_a_group_at_one_size_is_told_what_it_does_not_vary(tmp_path: Path) -> None:
+    """One N per group: the table has several, no group has."""
+    at = [(n, 1e9 * 2**i) for n in (1e8, 1e9) for i in range(8)]
+    rows = [f"m{n:g},{n},{d},{1.8 + 480 / n**0.35 + 2100 / d**0.37}" for n, d in at]
+    (tmp_path / "models.csv").write_text("\n".join(["model,N,D,loss", *rows]) + "\n")
+    result = told(tmp_path, str(tmp_path / "models.csv"), "--law", "chinchilla", "--group", "model")
+    assert [fit["status"] for fit in result["fits"]] == ["too_few_points"] * 2
+    assert result["fits"][0]["why"].startswith("All 8 rows have N 1e+08, and chinchilla")
+
+
+def test_laws_whose_errors_differ_by_chance_are_not_told_apart(sizes: Path, tmp_path: Path) -> None:
+    """`overtraining` is nearly the planted law: at the last scale, one run of each recipe, nothing is between them."""
+    words = [str(sizes), "--law", "chinchilla", "--law", "overtraining"]
+    few, more = told(tmp_path, *words), told(tmp_path, *words, "--hold-out", "largest:4")
+    for result in (few, more):
+        assert result["best"] is None
+        assert [each["may_be_best"] for each in result["comparison"]] == [True, True]
+        assert "cannot be told apart" in result["answer"]
+    assert "fewer than 3 tell nothing" in few["answer"]
+    assert "fewer than 3" not in more["answer"]
+
+
+def test_a_fit_says_the_constants_of_its_equation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the parameters, E + K at the lowest point of the parabola of C_0 can be computed from the JSON alone."""
+    own = planted()["isoflop"].table
+    write_csv(tmp_path / "budgets.csv", {**own.columns, "loss": own.y})
+    fit = told(tmp_path, str(tmp_path / "budgets.csv"), "--law", "isoflop", "--at", "C=1e22")["fits"][0]
+    assert fit["constants"] == {"C_0": pytest.approx(10**19.5)}
+    text = capsys.readouterr().out
+    assert "C_0 = 3.16" in text
+    assert fit["optima"][0]["beyond"] == pytest.approx(10)
+    assert "10 x the largest scale fitted" in text
+
+
+def test_runs_are_counted_as_runs_and_trunks_as_clusters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    D = np.geomspace(1e8, 1e11, 6)
+    rows = [f"r{s}{i},t{s},{d},{1.7 + 400 / d**0.3 + 0.001 * s * (i % 2)}" for s in range(3) for i, d in enumerate(D)]
+    (tmp_path / "trunks.csv").write_text("\n".join(["run,trunk,D,loss", *rows]) + "\n")
+    fit = told(tmp_path, str(tmp_path / "trunks.csv"), "--law", "power")["fits"][0]
+    assert (fit["num_points"], fit["num_runs"], fit["num_clusters"]) == (18, 18, 3)
+    assert "18 points of 18 runs of 3 clusters" in capsys.readouterr().out
+
+
+def test_what_is_probably_not_meant_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    at = [(n, d, c) for n in (70, 160, 410, 900) for d in (1000, 3000, 9000) for c in ("web", "code")]
+    rows = [f"{n},{d},{c},{2 + 3 / n**0.3 + 0.1 * np.log(d)}" for n, d, c in at]
+    (tmp_path / "odd.csv").write_text("\n".join(["N,D,corpus,loss", *rows]) + "\n")
+    words = [str(tmp_path / "odd.csv"), "--law", "chinchilla"]
+    notes = told(tmp_path, *words)["notes"]
+    text = capsys.readouterr().out
+    for part in ("N is at most 900: in millions", "D is at most 9000", "corpus: are they recipes", "loss rises with D"):
+        assert any(part in note for note in notes), part
+        assert f"note: {next(note for note in notes if part in note)}" in text
+    assert not any("corpus" in note for note in told(tmp_path, *words, "--group", "corpus")["notes"])
+
+
+def test_a_good_table_is_not_doubted(sizes: Path, tmp_path: Path) -> None:
+    assert told(tmp_path, str(sizes), "--law", "chinchilla")["notes"] == []
+
+
+def test_many_fits_are_told_in_a_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"g{g},{d},{1.5 + (50 + g) / d**0.2}" for g in range(7) for d in np.geomspace(1e7, 1e11, 6)]
+    (tmp_path / "many.csv").write_text("\n".join(["recipe,D,loss", *rows]) + "\n")
+    assert main(["fit", str(tmp_path / "many.csv"), "--law", "power"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 8
+    assert lines[0].startswith("power of g0: E = 1.5, B = 50")
+    assert lines[0].endswith("; ok")
+
+
+def test_help_of_fit_lists_every_law_as_its_class_has_it() -> None:
+    told = {entry.name: entry for entry in catalogue()}
+    assert tuple(told) == law_names()
+    for name, entry in told.items():
+        law = law_named(name)
+        assert (entry.equation, entry.columns, entry.optional) == (law.equation, law.columns, law.optional)
+        assert entry.purpose

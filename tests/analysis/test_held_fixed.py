@@ -83,7 +83,7 @@ def test_a_multiplier_that_is_a_bound_is_called_that_and_nothing_else(
     assert "extrapolated" not in said
     assert "read off" not in said
     rows = contrast_table(found.contrasts).texts
-    assert all(row[6].startswith(("above", "below")) for row in rows)
+    assert all(row[5].startswith(("above", "below")) for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,9 @@ def test_a_multiplier_that_is_a_bound_is_called_that_and_nothing_else(
         (float("inf"), 2.56, float("inf"), "above 2.56"),
         (0.0, 0.0, 0.0, "below all that was measured"),
         (0.0, 0.0, float("inf"), "no limit"),
+        (0.78, 0.0, 0.81, "0.78 (below 0.81)"),
+        (3.1, 2.7, float("inf"), "3.10 (above 2.70)"),
+        (1.2, 0.0, float("inf"), "1.2 (no interval)"),
         (2.0, 1.5, 2.5, "2.0 (1.5 to 2.5)"),
         (4.0, 1.03, 11.0, "4.00 (1.03 to 11.00)"),
     ],

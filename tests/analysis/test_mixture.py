@@ -190,6 +190,19 @@ def test_a_logged_swarm_gets_a_section_with_the_best_mixture_and_inert_names(tmp
     assert len(found.drawings) == 1
 
 
+def test_two_mixtures_lead_with_what_they_do_not_tell(tmp_path: Path) -> None:
+    study = study_of(tmp_path, np.array([[0.2, 0.8], [0.8, 0.2]]), ("docs", "code"))
+    results = answer(study)
+    found = section(study, results)
+    assert found is not None
+    said = found.paragraphs[0]
+    assert said.startswith("Two mixtures do not tell diminishing returns")
+    assert "best mixture" not in said
+    assert "20 % code" in said
+    assert ("that of the headline" in said) is (results.main is not None)
+    assert not any("So few mixtures" in note for note in found.notes)
+
+
 def test_too_few_mixtures_or_a_second_difference_give_no_surface(tmp_path: Path) -> None:
     mixtures = np.array([[0.5, 0.3, 0.2], [0.2, 0.5, 0.3]])
     assert mixture_table(study_of(tmp_path / "few", mixtures)) is None

@@ -219,3 +219,37 @@ def test_what_is_no_table_is_said(tmp_path: Path) -> None:
 def test_a_bad_cell_in_a_column_that_nobody_asked_for_does_no_harm(tmp_path: Path) -> None:
     table = read_table(written(tmp_path, changed("N", 3, None)), needs=("D",))
     assert "N" not in table.columns
+
+
+def test_weights_may_be_listed_where_their_columns_share_no_prefix(tmp_path: Path) -> None:
+    cells = good() | {"web": [0.1 * i for i in range(6)], "code": [1 - 0.1 * i for i in range(6)]}
+    table = read_table(written(tmp_path, cells), columns={"w": "code|web"}, needs=["w"])
+    assert table.domains == ("code", "web")
+    assert table.columns["w"][:, 1].tolist() == cells["web"]
+    with pytest.raises(AnalysisError, match="there is no column 'maths'"):
+        read_table(written(tmp_path, cells), columns={"w": "code|web|maths"}, needs=["w"])
+
+
+def test_weights_that_sum_to_100_are_asked_about(tmp_path: Path) -> None:
+    cells = good() | {"w:web": [10 * i for i in range(6)], "w:code": [100 - 10 * i for i in range(6)]}
+    with pytest.raises(AnalysisError, match=r"row 1: the weights of the domains must sum to 1, got 100: per cent\?"):
+        read_table(written(tmp_path, cells), needs=["w"])
+
+
+@pytest.mark.parametrize("word", ["true", "True", "TRUE"])
+def test_booleans_are_chosen_in_any_case(tmp_path: Path, word: str) -> None:
+    cells = good() | {"final": [i > 1 for i in range(6)]}
+    assert len(read_table(written(tmp_path, cells), where=[f"final={word}"])) == 4
+    assert len(read_table(written(tmp_path, cells), where=[f"final!={word}"])) == 2
+
+
+def test_a_column_of_texts_that_names_sizes_is_no_recipe(tmp_path: Path) -> None:
+    cells: Cells = {
+        "N": [1e8, 1e8, 1e9, 1e9, 1e8, 1e8, 1e9, 1e9],
+        "D": [1e9, 1e9, 1e9, 1e9, 2e9, 2e9, 2e9, 2e9],
+        "size": ["small", "small", "large", "large", "small", "small", "large", "large"],
+        "corpus": ["web", "code"] * 4,
+        "loss": [3 + 0.1 * i for i in range(8)],
+    }
+    assert read_table(written(tmp_path, cells)).unread == ("corpus",)
+    assert read_table(written(tmp_path, cells), group="corpus").unread == ()

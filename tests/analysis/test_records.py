@@ -347,7 +347,7 @@ def test_steps_left_out_and_a_decay_that_is_too_short_are_caveats(tmp_path: Path
     complete(tmp_path, spec(3_000_000, 0), **{"steps_left_out": 3, "schedule/final_lr_frac": 0.5})
     said = " ".join(answer(build_study(read_runs([str(tmp_path)]))).caveats)
     assert "3 steps of 1 runs were left out" in said
-    assert "1 of 7 runs end above 10% of their peak learning rate" in said
+    assert "1 of 7 runs end above 10 % of their peak learning rate" in said
 
 
 def test_runs_on_data_that_changed_are_labelled_and_said(tmp_path: Path) -> None:

@@ -50,7 +50,8 @@ def test_a_study_becomes_a_report(folder: Path) -> None:
     out = folder / "report"
     names = set(digests(out))
     figures = {"headline", "curves-docs", "curves-code", "residuals", "multiplier"}
-    tables = {"fits", "contrasts", "runs", "exposure", "displacement", "held_fixed", "cost", "provenance"}
+    tables = {"fits", "held_out", "contrasts", "growth", "runs"}
+    tables |= {"exposure", "displacement", "held_fixed", "cost", "provenance"}
     assert names >= {
         "report.html",
         "report.md",
@@ -59,6 +60,15 @@ def test_a_study_becomes_a_report(folder: Path) -> None:
         *(f"tables/{name}.{suffix}" for name in tables for suffix in ("csv", "tex")),
         *(f"tables/{name}.csv" for name in ("points", "ledger")),
     }
+
+
+def test_tables_for_a_paper_are_not_wide_and_per_cent_stands_apart(folder: Path) -> None:
+    for name in ("contrasts", "growth", "fits", "held_out", "decision"):
+        first = (folder / "report" / "tables" / f"{name}.tex").read_text().splitlines()[0]
+        assert len(first.removeprefix(r"\begin{tabular}{").removesuffix("}")) <= 10
+    markdown = (folder / "report" / "report.md").read_text()
+    assert not re.findall(r"\d%", markdown)
+    assert "\\`" not in markdown
 
 
 def test_the_summary_holds_what_scripts_need(folder: Path) -> None:

@@ -203,7 +203,7 @@ def test_unmatched_weights_and_no_common_size_are_refused() -> None:
     is_a = plain.recipe == "a"
     weights = np.where(is_a[:, None], [[0.8, 0.2]], [[0.5, 0.5]])
     mixed = replace(plain, columns={**plain.columns, "w": weights}, domains=("docs", "code"))
-    assert compare_table(mixed, "a", "b", "weights").refused == "not matched in weights: code has 20.0% against 50.0%"
+    assert compare_table(mixed, "a", "b", "weights").refused == "not matched in weights: code has 20.0 % against 50.0 %"
     apart = replace(plain, columns={**plain.columns, "N": plain.columns["N"] * np.where(is_a, 1, 3)})
     refused = compare_table(apart, "a", "b").refused
     assert refused is not None

@@ -50,7 +50,7 @@ def test_derivatives_are_exact(case: str) -> None:
     law, theta, at = PLANTED[case].law, PLANTED[case].theta, PLANTED[case].table.columns
     slopes = law.gradient(theta, at)
     for j, param in enumerate(law.params):
-        step = 1e-6 * max(abs(theta[j]), 1e-3)
+        step = 1e-6 * abs(theta[j])  # in the unit of the parameter, whatever that is
         ends = np.repeat(theta[None], 2, axis=0)
         ends[:, j] += [step, -step]
         up, down = law.loss(ends, at)  # two parameter vectors at once: leading axes broadcast
@@ -144,3 +144,24 @@ def test_a_second_epoch_of_a_long_lived_bucket_is_as_good_as_new_data() -> None:
     theta[-3:] = 1e4  # half-lives without end
     new = {name: column for name, column in own.table.columns.items() if name != "U"}
     np.testing.assert_allclose(own.law.loss(theta, own.table.columns), own.law.loss(theta, new), rtol=1e-3)
+
+
+@pytest.mark.parametrize("case", PLANTED)
+def test_the_form_of_a_fit_names_its_parameters_and_constants(case: str) -> None:
+    law = PLANTED[case].law
+    for name in (*(param.name.partition(":")[0] for param in law.params), *law.constants):
+        assert name in law.form, name
+
+
+@pytest.mark.parametrize(
+    ("case", "form"),
+    [
+        ("one budget", "L(N) = K + k log(N / N_0)^2"),
+        ("mixture at one D", "L(w) = E + exp(sum_j b_j w_j)"),
+        ("quality", "L_r(D) = E + B / (m_r D)^beta, m of best = 1"),
+        ("transfer", "L = E + B / (D + D_T)^beta, D_T = k D^a, 0 where P = 0"),
+    ],
+)
+def test_the_form_of_a_fit_has_no_term_that_the_table_cannot_tell(case: str, form: str) -> None:
+    assert PLANTED[case].law.form == form
+    assert not PLANTED[case].law.constants

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +72,7 @@ def test_the_proposed_sweep_composes_into_the_proposed_runs(
     write_plan(tmp_path / "plan.json", planned)
     argv = ["design", str(tmp_path), "--noise-sd", "0.005", "--out", "sweeps/next.yaml", "--json", "design.json"]
     assert main(argv) == 0
-    assert "Stated: the loss of one run varies by 0.50%" in capsys.readouterr().out
+    assert "Stated: the loss of one run varies by 0.50 %" in capsys.readouterr().out
     found = json.loads(Path("design.json").read_text(encoding="utf-8"))
     wanted = {(r["recipe"], r["tokens"], tuple(sorted(r["seeds"].items()))) for r in found["next_runs"]["runs"]}
     made = [point.spec for point in compose("+sweeps=next")]
@@ -115,6 +116,9 @@ def test_the_report_proposes_runs_for_its_own_question(tmp_path: Path) -> None:
     shown = section(study, answer(study))
     assert shown is not None
     assert {table.name for table in shown.tables} == {"forecasts", "next_runs"}
+    assert all(isinstance(row[-1], int) for row in shown.tables[0].rows)  # degrees of freedom
+    assert "`" not in " ".join(shown.paragraphs)
+    assert len(re.findall(r"\d\.\d+e\+\d\d FLOPs", " ".join((*shown.paragraphs, *shown.points)))) == 2
     facts: Any = shown.facts
     assert facts["forecasts"][0]["kind"] == "gap"
     assert facts["next_runs"]["after"]["half_width"] < facts["next_runs"]["before"]["half_width"]

@@ -57,6 +57,15 @@ def test_free_fits_of_all_runs_come_out_as_published() -> None:
         assert told == pytest.approx(values, abs=6e-4), group
 
 
+def test_an_error_at_chance_leaves_its_exponent_open_and_its_floor_ends_where_the_profile_does() -> None:
+    """By brute force over beta and B the profile of E passes its threshold at 0.7603, 0.003 above the estimate."""
+    found = fit_table(TABLE, ["power"], response_column="err_mmlu", where=["dataset_name=rpj"]).fits[0].fit
+    assert found.status is Status.NOT_IDENTIFIED
+    assert "beta" in found.unsettled
+    assert found.params["E"].lo == 0
+    assert found.params["E"].hi == pytest.approx(0.7603, abs=1e-4)
+
+
 def test_laws_are_compared_by_their_error_at_the_largest_scale() -> None:
     laws = ["chinchilla", "overtraining", "joint"]
     found = fit_table(TABLE, laws, response_column="loss_c4_val", group="dataset_name", hold_out=2)
