@@ -154,7 +154,8 @@ class Precision:
     def _counted_degrees(self, runs: Sequence[NDArray[np.bool_]]) -> int:
         """Degrees of freedom that the repeated seeds leave, as the analysis counts them."""
         most = [int(own.sum(axis=0).max(initial=0)) for own in runs]
-        rows = [np.flatnonzero(own.any(axis=1)) for own in runs]
+        # By the seeds that the question rests on: a run elsewhere, of another seed, is no way to undo a pairing.
+        rows = [np.flatnonzero(own[:, self._at] if self._is_measured else own.any(axis=1)) for own in runs]
         is_paired = len(runs) == 2 and np.array_equal(rows[0], rows[1])
         if is_paired and len(rows[0]) >= MIN_PAIRS:
             return max(0, most[0] - 1)
