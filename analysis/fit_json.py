@@ -45,7 +45,7 @@ def _fit_json(own: GroupFit) -> dict[str, Any]:
         "constants": dict(fit.law.constants),
         "group": own.group,
         "params": {
-            param.name: {**_estimate(fit.params[param.name]), "unit": param.unit, "is_fixed": param.name in fit.fixed}
+            param.name: {**fit.params[param.name].plain, "unit": param.unit, "is_fixed": param.name in fit.fixed}
             for param in fit.law.params
             if param.name in fit.params
         },
@@ -71,7 +71,7 @@ def _fit_json(own: GroupFit) -> dict[str, Any]:
         "predictions": [
             {
                 "at": {**each.at, **({"recipe": each.recipe} if each.recipe else {})},
-                **_estimate(each.value),
+                **each.value.plain,
                 "new_run": {"lo": _finite(each.new_run.lo), "hi": _finite(each.new_run.hi)},
                 "beyond": _finite(each.beyond),
             }
@@ -80,20 +80,16 @@ def _fit_json(own: GroupFit) -> dict[str, Any]:
         "optima": [
             {
                 "C": each.flops,
-                "N": _estimate(each.num_params),
-                "D": _estimate(each.tokens),
-                "loss": _estimate(each.loss),
-                "exponent": _estimate(each.exponent),
+                "N": each.num_params.plain,
+                "D": each.tokens.plain,
+                "loss": each.loss.plain,
+                "exponent": each.exponent.plain,
                 "flops_per_param_and_token": each.flops_per_param_and_token,
                 "beyond": _finite(each.beyond),
             }
             for each in own.optima
         ],
     }
-
-
-def _estimate(estimate: Estimate) -> dict[str, float | None]:
-    return {"value": _finite(estimate.value), "lo": _finite(estimate.lo), "hi": _finite(estimate.hi)}
 
 
 def _finite(value: float) -> float | None:

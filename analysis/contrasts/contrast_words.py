@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from analysis.contrasts.contrast import Contrast
@@ -133,9 +132,4 @@ def contrast_json(c: Contrast) -> dict[str, Any]:
 
 
 def _estimate(estimate: Estimate | None) -> dict[str, float | None] | None:
-    if estimate is None:
-        return None
-    return {
-        name: value if math.isfinite(value) else None
-        for name, value in (("value", estimate.value), ("lo", estimate.lo), ("hi", estimate.hi))
-    }
+    return None if estimate is None else estimate.plain

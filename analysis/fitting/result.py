@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -39,3 +40,9 @@ class Estimate:
     value: float
     lo: float
     hi: float
+
+    @property
+    def plain(self) -> dict[str, float | None]:
+        """For JSON: null where there is no number."""
+        ends = {"value": self.value, "lo": self.lo, "hi": self.hi}
+        return {name: float(end) if math.isfinite(end) else None for name, end in ends.items()}

@@ -48,33 +48,15 @@ class Power(Posynomial):
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """L(D) = E + B / D^beta
-
-    E [nats per token]: the loss that no amount of this data undercuts. B [nats per token x tokens^beta] and
-    beta: how fast the rest falls. D: tokens trained on, each seen for the first time.
-
-    Source: Hestness et al. 2017 (arXiv 1712.00409, with E); Kaplan et al. 2020 (arXiv 2001.08361, E = 0);
-    Hoffmann et al. 2022 (arXiv 2203.15556, the D term of L(N, D) at fixed N).
-    Holds where the model is large enough for the data (N does not bind), after warmup, at the end of a decay,
-    and up to about four epochs (Muennighoff et al. 2023, arXiv 2305.16264).
-    """
+    """A `Power` law whose parameters are known: one curve, which can be inverted."""
 
     E: float
     B: float
     beta: float
 
-    name: ClassVar[str] = "power"
-    equation: ClassVar[str] = "L(D) = E + B / D^beta"
-
     def loss(self, D: ArrayLike) -> Array:
         """L at D tokens; any shape."""
         return self.E + self.B * np.asarray(D, float) ** -self.beta
-
-    def gradient(self, D: ArrayLike) -> Array:
-        """dL/d(E, B, beta); shape (..., 3)."""
-        D = np.asarray(D, float)
-        falling = D**-self.beta
-        return np.stack([np.ones_like(D), falling, -self.B * falling * np.log(D)], axis=-1)
 
     def slope(self, D: ArrayLike) -> Array:
         """d log L / d log D, which is negative and tends to 0 as L comes near E."""

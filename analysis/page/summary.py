@@ -12,7 +12,7 @@ from analysis.contrasts.fit import Fit
 from analysis.contrasts.lr_check import LrCheck
 from analysis.contrasts.ranking import Ranking
 from analysis.fitting.result import Estimate
-from analysis.laws.power import PowerLaw
+from analysis.laws.power import Power
 from analysis.page.answer import Answer
 from analysis.page.language import in_english
 from analysis.page.tables import tokens_trained
@@ -51,8 +51,8 @@ def _fit_json(fit: Fit) -> dict[str, Any]:
     return {
         "recipe": fit.recipe,
         "domain": fit.domain,
-        "law": PowerLaw.name,
-        "equation": PowerLaw.equation,
+        "law": Power.name,
+        "equation": Power.equation,
         "params": {name: _estimate_json(value) for name, value in fit.params.items()},
         "status": fit.status.name.lower(),
         "status_text": fit.status.value,
@@ -181,9 +181,7 @@ def _run_json(run: Run, study: Study) -> dict[str, Any]:
 
 
 def _estimate_json(estimate: Estimate | None) -> dict[str, float | None] | None:
-    if estimate is None:
-        return None
-    return {"value": _finite(estimate.value), "lo": _finite(estimate.lo), "hi": _finite(estimate.hi)}
+    return None if estimate is None else estimate.plain
 
 
 def _finite(value: float) -> float | None:
@@ -193,7 +191,7 @@ def _finite(value: float) -> float | None:
 def plain(value: object) -> object:
     """Any facts as JSON values: null where a number is none; what was said, in English."""
     if isinstance(value, Estimate):
-        return _estimate_json(value)
+        return value.plain
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from analysis.contrasts.decision import Decisions, decisions
-from analysis.fitting.result import Estimate
 from analysis.page.answer import Answer
 from analysis.page.decision_figures import decision_figure
 from analysis.page.language import say
@@ -99,7 +98,7 @@ def decision_json(found: Decisions) -> dict[str, object]:
         "ceiling": found.ceiling,
         "tokens": found.scale.tokens,
         "num_params": found.scale.num_params,
-        "odds": [{"recipe": one.recipe, "best": one.best, "regret": _ends(one.regret)} for one in found.odds],
+        "odds": [{"recipe": one.recipe, "best": one.best, "regret": one.regret.plain} for one in found.odds],
         "small_scales": [
             {
                 "tokens": one.scale.tokens,
@@ -107,7 +106,7 @@ def decision_json(found: Decisions) -> dict[str, object]:
                 "by": one.by,
                 "choice": one.choice,
                 "is_right": one.is_right,
-                "accuracy": _ends(one.accuracy),
+                "accuracy": one.accuracy.plain,
                 "pairs": one.pairs,
                 "told": one.told,
                 "wrong": one.wrong,
@@ -116,7 +115,3 @@ def decision_json(found: Decisions) -> dict[str, object]:
             for one in found.small
         ],
     }
-
-
-def _ends(estimate: Estimate) -> dict[str, float]:
-    return {"value": estimate.value, "lo": estimate.lo, "hi": estimate.hi}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from analysis.contrasts.contrast import Contrast
-from analysis.fitting.result import Estimate
 from analysis.mixtures.figures import mixture_figure
 from analysis.mixtures.optimum import Optimum, optimum
 from analysis.mixtures.regression import Skill, regression_names, skills
@@ -234,19 +232,14 @@ def _facts(
         "target": surface.target,
         "tokens": best.tokens,
         "reference": surface.reference,
-        "params": {name: _ends(estimate) for name, estimate in surface.fit.params.items()},
+        "params": {name: estimate.plain for name, estimate in surface.fit.params.items()},
         "status": surface.fit.status.name.lower(),
-        "best": {domain: _ends(estimate) for domain, estimate in best.weights.items()},
+        "best": {domain: estimate.plain for domain, estimate in best.weights.items()},
         "as_good": {domain: list(ends) for domain, ends in best.alike.items()},
-        "gain": _ends(best.gain),
+        "gain": best.gain.plain,
         "is_flat": best.is_flat,
         "decides": best.decides,
-        "values": {value.domain: _ends(value.budget) for value in values},
-        "exchange_rates": [{"a": rate.a, "b": rate.b, **_ends(rate.rate)} for rate in rates],
+        "values": {value.domain: value.budget.plain for value in values},
+        "exchange_rates": [{"a": rate.a, "b": rate.b, **rate.rate.plain} for rate in rates],
         "errors": {skill.name: skill.error for skill in compared},
     }
-
-
-def _ends(estimate: Estimate) -> dict[str, float | None]:
-    ends = {"value": estimate.value, "lo": estimate.lo, "hi": estimate.hi}
-    return {name: end if math.isfinite(end) else None for name, end in ends.items()}
