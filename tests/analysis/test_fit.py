@@ -95,15 +95,8 @@ def test_one_wild_run_moves_the_curve_little() -> None:
     assert abs(held_out.error) < 0.02
 
 
-def test_gradient_and_slope_are_those_of_finite_differences() -> None:
+def test_the_slope_is_that_of_differences_and_a_curve_inverts() -> None:
     D, step = np.array(SIZES, float), 1e-6
-    base = np.array([LAW.E, LAW.B, LAW.beta])
-    for i in range(3):
-        up, down = base.copy(), base.copy()
-        up[i] *= 1 + step
-        down[i] *= 1 - step
-        numeric = (PowerLaw(*up).loss(D) - PowerLaw(*down).loss(D)) / (2 * step * base[i])
-        np.testing.assert_allclose(LAW.gradient(D)[:, i], numeric, rtol=1e-7)  # central differences: O(step^2)
     numeric = np.log(LAW.loss(D * (1 + step)) / LAW.loss(D * (1 - step))) / (2 * step)
     np.testing.assert_allclose(LAW.slope(D), numeric, rtol=1e-7)
     assert LAW.tokens(float(LAW.loss(123_456.0))) == pytest.approx(123_456.0)
