@@ -49,6 +49,7 @@ def _fit_json(own: GroupFit) -> dict[str, Any]:
             for param in fit.law.params
             if param.name in fit.params
         },
+        "bootstrap": {name: ends.plain for name, ends in own.bootstrap.items()},
         "objective": _finite(fit.value),
         "loss": {
             "kind": kind,
@@ -124,6 +125,8 @@ def _block(own: GroupFit) -> list[str]:
         if param.name in fit.params:
             given = " (given)" if param.name in fit.fixed else ""
             lines.append(f"  {param.name} = {_interval(fit.params[param.name])}{given} {param.unit}".rstrip())
+            if beside := own.bootstrap.get(param.name):
+                lines.append(f"      bootstrap over runs: {beside.lo:.4g} to {beside.hi:.4g}")
     value = f"objective {fit.value:.10g} over " if math.isfinite(fit.value) else ""
     drawn = f" of {_count(fit.num_clusters, 'cluster')}" if fit.num_clusters != fit.num_runs else ""
     lines.append(f"  {value}{_count(len(fit.table), 'point')} of {_count(fit.num_runs, 'run')}{drawn}")

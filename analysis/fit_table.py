@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from analysis.fitting.frontier import Optimum, has_frontier, optimum
 from analysis.fitting.law_fit import HUBER, LawFit, fit_law, held_apart, no_fit
 from analysis.fitting.objective import Huber, Objective
 from analysis.fitting.predicted import Amounts, Predicted, predict_at
+from analysis.fitting.result import Estimate
 from analysis.laws.law import Law, law_named
 from analysis.runs.logs import AnalysisError
 from analysis.runs.read_table import read_table
@@ -28,12 +29,16 @@ CHANCE = 0.05
 
 @dataclass(frozen=True, eq=False)
 class GroupFit:
-    """A law fitted to the runs of one recipe, or to all (group None)."""
+    """A law fitted to the runs of one recipe, or to all (group None).
+
+    bootstrap: percentile intervals over resampled runs, to stand beside the profile; empty where none was asked for.
+    """
 
     group: str | None
     fit: LawFit
     predictions: tuple[Predicted, ...] = ()
     optima: tuple[Optimum, ...] = ()
+    bootstrap: Mapping[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ def fit_table(
     objective: Objective | None = None,
     fixed: Mapping[str, float] | None = None,
     at: Sequence[Amounts] = (),
+    bootstrap: int = 0,
 ) -> TableFits:
     """Fit one or more laws to a table: CSV or parquet, RUNS (their final points on one domain), or a RunTable.
 
@@ -111,6 +117,7 @@ def fit_table(
     recipe, but for laws that take all together. hold_out: so many of the largest scales are predicted and not fitted;
     by default what the table or the study says, 1 to compare several laws, else 0. objective: by default Huber's with
     delta 1e-3 of the logarithm (of the value, for a metric). fixed: parameters that are known. at: where to predict.
+    bootstrap: how many resamples of the runs to fit besides.
 
     Raises AnalysisError for a table, law or option that cannot be; what a fit came to is in its status.
     """
@@ -141,7 +148,7 @@ def fit_table(
                 fit = no_fit(seen, law, objective, own, f"{lacks[0].upper()}{lacks[1:]}.")
             else:
                 fit = fit_law(part, law, objective=objective, fixed=own, hold_out=hold_out)
-            fits.append(_with_predictions(name, fit, at))
+            fits.append(_with_predictions(name, fit, at, bootstrap))
             if "D" in kind.columns and kind.response == "loss" and rises(part):
                 notes.append(f"{f'{name}: ' if name else ''}{part.response} rises with D, and the law can only fall")
     compared = _compared(fits, [kind.name for kind in kinds], hold_out)
@@ -261,7 +268,7 @@ def _is_worse(errors: Mapping[int, float], best: Mapping[int, float], unit: Mapp
     return bool(means.mean() > stdtrit(len(means) - 1, 1 - CHANCE / 2) * error)
 
 
-def _with_predictions(group: str | None, fit: LawFit, at: Sequence[Amounts]) -> GroupFit:
+def _with_predictions(group: str | None, fit: LawFit, at: Sequence[Amounts], bootstrap: int) -> GroupFit:
     """The fit with what it predicts; places that say C alone ask for the best N and D, where the law has them."""
     if not np.isfinite(fit.theta).all():
         return GroupFit(group, fit)
@@ -272,4 +279,5 @@ def _with_predictions(group: str | None, fit: LawFit, at: Sequence[Amounts]) -> 
         fit,
         tuple(found for place in places for found in predict_at(fit, place)),
         tuple(optimum(fit, flops) for flops in budgets),
+        fit.bootstrap(bootstrap) if bootstrap else {},
     )

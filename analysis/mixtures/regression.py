@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from analysis.fitting.minimise import minimise
 from analysis.laws.exchange import Exchange
@@ -34,13 +32,11 @@ MAX_TREES, PATIENCE, INNER_FOLDS = 3000, 50, 5
 class Skill:
     """How well a regression predicts the mixtures of folds that it did not see.
 
-    error: mean |predicted - measured| / measured, over rows. spearman: rank correlation over mixtures of the mean log
-    loss beside that of the same sizes predicted; nan with fewer than four.
+    error: mean |predicted - measured| / measured, over rows.
     """
 
     name: str
     error: float
-    spearman: float
 
 
 def regression_names(num_mixtures: int) -> tuple[str, ...]:
@@ -68,19 +64,8 @@ def skills(table: RunTable, names: Sequence[str] | None = None) -> tuple[Skill, 
             predicted[out] = regress(name, table.where(~out))(table.where(out).columns)
         predicted = np.maximum(predicted, 1e-6)
         error = float(np.mean(np.abs(predicted - table.y) / table.y))
-        off_size = np.log(table.columns["D"]) if "D" in table.columns else np.zeros(len(table))
-        measured, foretold = (_by_recipe(np.log(v), off_size, place) for v in (table.y, predicted))
-        rank = float(spearmanr(foretold, measured)[0]) if len(recipes) >= 4 else float("nan")
-        found.append(Skill(name, error, rank))
+        found.append(Skill(name, error))
     return tuple(sorted(found, key=lambda skill: (skill.error, skill.name)))
-
-
-def _by_recipe(log_loss: Array, log_tokens: Array, place: NDArray[np.intp]) -> Array:
-    """Mean log loss of each recipe, less what its sizes alone explain (a line in log D)."""
-    design = np.column_stack([np.ones(len(log_tokens)), log_tokens - log_tokens.mean()])
-    slope = np.linalg.lstsq(design, log_loss, rcond=None)[0][1]
-    level = log_loss - slope * (log_tokens - log_tokens.mean())
-    return np.bincount(place, level) / np.bincount(place)
 
 
 def _features(at: Columns) -> Array:

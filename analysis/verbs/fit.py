@@ -49,6 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--at", action="append", default=[], metavar="N=1e9,D=2e10",
         help="predict there; C=1e21 alone: the best N and D for that budget; repeatable",
     )  # fmt: skip
+    parser.add_argument(
+        "--bootstrap", type=int, default=0, metavar="COUNT",
+        help="also resample the runs so often; with few sizes its intervals are too narrow, the profile's hold",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the fits here as well")
 
 
@@ -66,6 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
         kinds = [law_named(name) for name in arguments.law]
     except ValueError as error:
         raise AnalysisError(str(error)) from error
+    if arguments.bootstrap < 0:
+        raise AnalysisError(f"--bootstrap must be 0 or more resamples, got {arguments.bootstrap}")
     usual_scale: Scale = "log" if kinds[0].response == "loss" else "raw"
     _say_that_it_compiles(kinds)
     found = fit_table(
@@ -80,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         objective=_objective(arguments, usual_scale),
         fixed=amounts_of(arguments.fix, "--fix", "PARAMETER=VALUE"),
         at=[amounts_of(text, "--at", "D=TOKENS") for text in arguments.at],
+        bootstrap=arguments.bootstrap,
     )
     if arguments.json:
         write_whole(

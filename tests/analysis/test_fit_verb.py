@@ -36,6 +36,17 @@ def told(folder: Path, *words: str) -> dict[str, Any]:
     return dict(json.loads(out.read_text()))
 
 
+def test_a_bootstrap_over_runs_stands_beside_the_profile_where_it_is_asked_for(sizes: Path, tmp_path: Path) -> None:
+    words = (str(sizes), "--law", "power", "--group", "recipe", "--bootstrap", "200")
+    for fit in told(tmp_path, *words)["fits"]:
+        for name, ends in fit["bootstrap"].items():
+            assert ends["lo"] < ends["hi"], name
+            assert ends["value"] == fit["params"][name]["value"]
+        assert fit["bootstrap"].keys() == fit["params"].keys()
+    assert all(not fit["bootstrap"] for fit in told(tmp_path, *words[:-2])["fits"])
+    assert main(["fit", *words[:-1], "-1"]) == 2
+
+
 def test_json_says_all_that_a_program_needs(sizes: Path, tmp_path: Path) -> None:
     result = told(tmp_path, str(sizes), "--law", "chinchilla", "--hold-out", "largest:1")
     assert [fit["group"] for fit in result["fits"]] == ["plain", "thin"]

@@ -147,7 +147,6 @@ def test_intervals_are_invariant_to_the_order_of_rows(surface: MixtureSurface) -
 def test_the_law_predicts_unseen_mixtures_better_than_a_log_linear_one_where_returns_diminish() -> None:
     found = {skill.name: skill for skill in skills(swarm()[0], ("linear", "log_linear", "exchange"))}
     assert found["exchange"].error < 0.7 * found["log_linear"].error < found["linear"].error
-    assert found["exchange"].spearman > 0.9
     assert "trees" not in regression_names(12)
 
 
