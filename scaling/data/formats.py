@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -88,15 +88,19 @@ def _objects(values: Iterable[tuple[int, Any]]) -> Rows:
 
 
 def _csv(file: Path, source: Local) -> Rows:
+    return csv_rows(file, source.encoding, wanted_columns(source))
+
+
+def csv_rows(file: Path, encoding: str, wanted: Sequence[str]) -> Rows:
     """The first line names the columns. Everything is text, "NA" too; lines may go on within quotes (RFC 4180)."""
     csv.field_size_limit(rows.MAX_DOCUMENT_BYTES)  # of the process; csv has no other
-    with_ends = (f"{line}\n" for line in lines(file_text(file, source.encoding)))
+    with_ends = (f"{line}\n" for line in lines(file_text(file, encoding)))
     reader = csv.reader(with_ends, strict=True)
     try:
         names = next((row for row in reader if row), [])
         if names:
-            check_columns(source, names)
-        if twice := [column for column in wanted_columns(source) if names.count(column) > 1]:
+            check_columns(wanted, names)
+        if twice := [column for column in wanted if names.count(column) > 1]:
             raise InputError(f"has the column {twice[0]!r} {names.count(twice[0])} times: wanted it once")
         for row in reader:
             if len(row) != len(names) and row:
@@ -150,9 +154,9 @@ def _parquet(file: Path, source: Local) -> Rows:
     limit = max(raw_text.MAX_DECOMPRESSED_BYTES, raw_text.MAX_DECOMPRESSED_RATIO * file.stat().st_size)
     number = num_characters = 0
     try:
-        with _seekable(file) as opened, pq.ParquetFile(opened, **HOW) as table:
+        with seekable(file) as opened, pq.ParquetFile(opened, **HOW) as table:
             _check_types(source, table.schema_arrow)
-            for batch in _batches(table, wanted_columns(source)):
+            for batch in batches(table, wanted_columns(source)):
                 for row in batch.to_pylist():
                     number += 1
                     num_characters += len(row[source.text] or "")
@@ -165,7 +169,7 @@ def _parquet(file: Path, source: Local) -> Rows:
         raise InputError(f"cannot be read: {first_line(error)}") from error
 
 
-def _batches(table: Any, names: list[str]) -> Iterator[Any]:
+def batches(table: Any, names: list[str]) -> Iterator[Any]:
     """Record batches of a few megabytes, whatever the row groups are."""
     for group in range(table.num_row_groups):
         held = table.metadata.row_group(group)
@@ -177,7 +181,7 @@ def _batches(table: Any, names: list[str]) -> Iterator[Any]:
 def _check_types(source: Local, schema: Any) -> None:
     import pyarrow as pa
 
-    check_columns(source, schema.names)
+    check_columns(wanted_columns(source), schema.names)
     kind = schema.field(source.text).type
     held = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_string(held) or pa.types.is_large_string(held) or pa.types.is_null(held)):
@@ -185,7 +189,7 @@ def _check_types(source: Local, schema: Any) -> None:
 
 
 @contextmanager
-def _seekable(file: Path) -> Iterator[Path | IO[bytes]]:
+def seekable(file: Path) -> Iterator[Path | IO[bytes]]:
     """Parquet is read from its end: a compressed file is unpacked to disk first."""
     if file.suffix.lower() not in COMPRESSED:
         yield file

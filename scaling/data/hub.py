@@ -58,28 +58,31 @@ def read_hub(domain: str, source: Hub) -> Iterator[Document]:
 
 
 def _rows(source: Hub) -> Iterator[dict[str, Any]]:
-    """Rows of a streamed table; a row group of Parquet is in memory at a time."""
+    table = open_table(source.repo, source.config, source.split, source.revision)
+    if table.column_names is not None:
+        check_columns(wanted_columns(source), table.column_names)
+        table = table.select_columns(wanted_columns(source))
+    for batch in table.with_format("arrow").iter(batch_size=ROWS_AT_ONCE):
+        check_columns(wanted_columns(source), batch.column_names)
+        yield from batch.to_pylist()
+
+
+def open_table(repo: str, config: str | None, split: str, revision: str | None) -> Any:
+    """A streamed `datasets.IterableDataset`; a row group of Parquet is in memory at a time."""
     import datasets
 
     datasets.disable_progress_bars()
     datasets.utils.logging.set_verbosity(logging.CRITICAL)  # it logs what it raises
-    table = datasets.load_dataset(
-        source.repo, split=source.split, revision=source.revision, streaming=True, **_config(source)
-    )
-    if table.column_names is not None:
-        check_columns(source, table.column_names)
-        table = table.select_columns(wanted_columns(source))
-    for batch in table.with_format("arrow").iter(batch_size=ROWS_AT_ONCE):
-        check_columns(source, batch.column_names)
-        yield from batch.to_pylist()
+    named = _config(repo, config, revision)
+    return datasets.load_dataset(repo, split=split, revision=revision, streaming=True, **named)
 
 
-def _config(source: Hub) -> dict[str, str]:
+def _config(repo: str, config: str | None, revision: str | None) -> dict[str, str]:
     """Where a README names the configs, one of them; else the folder of that name."""
     import datasets
 
-    if source.config is None:
+    if config is None:
         return {}
-    configs = datasets.get_dataset_config_names(source.repo, revision=source.revision)
-    is_folder = configs == ["default"] and source.config not in configs
-    return {"data_dir" if is_folder else "name": source.config}
+    configs = datasets.get_dataset_config_names(repo, revision=revision)
+    is_folder = configs == ["default"] and config not in configs
+    return {"data_dir" if is_folder else "name": config}

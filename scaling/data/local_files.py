@@ -6,7 +6,7 @@ import glob
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def local_parts(source: Local, cache: Path) -> list[SourcePart]:
         "encoding": encoding,
         **source.model_dump(include={"unit", "text", "id", "group"}),
     }
-    hashes = _file_hashes(source.path, files, cache)
+    hashes = file_hashes(source.path, files, cache)
     return [SourcePart(digest({**how, "files": [hashes[file] for file in group]}), group) for group in _groups(files)]
 
 
@@ -68,38 +68,37 @@ def _groups(files: Iterable[Path]) -> Iterator[tuple[Path, ...]]:
 # ---- which files -----------------------------------------------------------------------------------
 
 
-def local_files(path: str) -> list[Path]:
+def local_files(path: str, formats: Collection[str] = READERS) -> list[Path]:
     """The files of a file, folder or glob, by name, all of one format; ValueError if there are none.
 
     The path itself may be a link; a link below it that leads outside is refused, and so is what is no regular
     file: a pipe would never end.
     """
     try:
-        files = list(_named(path))
+        files = list(_named(path, formats))
     except OSError as error:
         raise ValueError(f"path={path!r} cannot be read: {error.filename}: {error.strerror}") from error
-    known = sorted(file for file in files if file_format(file) in READERS)
-    formats = sorted({file_format(file) for file in known})
-    if not formats:
-        raise ValueError(f"path={path!r} holds {files[0].name!r}: wanted {_formats()}, or one of them compressed")
-    if len(formats) > 1:
-        raise ValueError(
-            f"path={path!r} holds {' and '.join(formats)} files: wanted one format, such as '*{formats[-1]}*'"
-        )
+    known = sorted(file for file in files if file_format(file) in formats)
+    found = sorted({file_format(file) for file in known})
+    if not found:
+        wanted = ", ".join(formats)
+        raise ValueError(f"path={path!r} holds {files[0].name!r}: wanted {wanted}, or one of them compressed")
+    if len(found) > 1:
+        raise ValueError(f"path={path!r} holds {' and '.join(found)} files: wanted one format, such as '*{found[-1]}*'")
     for file in known:
         if not stat.S_ISREG(file.stat().st_mode):
             raise ValueError(f"path={path!r} holds {file.name!r}, which is no regular file")
     return known
 
 
-def _named(path: str) -> Iterator[Path]:
+def _named(path: str, formats: Collection[str]) -> Iterator[Path]:
     """What a path names, folders opened; at least one file."""
     root = Path(path).expanduser()
     if root.is_dir():
         files = list(_below(root, path))
         files = [file for file in files if file.name not in METADATA] or files
         if not files:
-            raise ValueError(f"path={path!r} is an empty folder: wanted {_formats()} files")
+            raise ValueError(f"path={path!r} is an empty folder: wanted {', '.join(formats)} files")
     elif root.exists():
         files = [root]
     else:
@@ -144,14 +143,10 @@ def _before_magic(parts: Sequence[str]) -> Iterator[str]:
         yield part
 
 
-def _formats() -> str:
-    return ", ".join(READERS)
-
-
 # ---- what they hold --------------------------------------------------------------------------------
 
 
-def _file_hashes(path: str, files: Sequence[Path], cache: Path) -> dict[Path, str]:
+def file_hashes(path: str, files: Sequence[Path], cache: Path) -> dict[Path, str]:
     """SHA-256 of each file; one is read again only if its size or time changed."""
     memory = cache / "documents" / f"{digest(str(Path(path).absolute()))}.json"
     known: dict[str, list[Any]] = {}

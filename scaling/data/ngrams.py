@@ -117,6 +117,13 @@ class Words:
             words = self.hashes[first[:, None] + np.arange(n)]
             return mix((words * _powers(WORD_MULTIPLIER, n)).sum(axis=1, dtype=np.uint64))
 
+    def of_texts(self) -> Hashes:
+        """One hash per text, of all its words in order [num_texts]; 0 for a text without words."""
+        filled = np.flatnonzero(np.diff(self.offsets) > 0)
+        found = np.zeros(len(self.offsets) - 1, dtype=np.uint64)
+        found[filled] = mix(self._whole(filled))
+        return found
+
     def _sums(self, n: int) -> Hashes:
         """sum_{k < n} hashes[i + k] * M ** k for each word i, across the borders of texts."""
         padded = np.concatenate([self.hashes, np.zeros(n - 1, dtype=np.uint64)])

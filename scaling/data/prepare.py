@@ -108,6 +108,11 @@ def prepare(spec: RunSpec, cache: Path, report: Report) -> Prepared:
     return Prepared(tokenizer, train, validation, rules)
 
 
+def prepare_tokenizer(spec: RunSpec, cache: Path, report: Report) -> TrainedTokenizer:
+    """The tokenizer alone, for runs that read no other data of the spec."""
+    return open_tokenizer(spec, Texts(spec, cache, report).raw, cache, report)
+
+
 def prepare_shard(spec: RunSpec, shard: int, num_shards: int, cache: Path, report: Report) -> None:
     """Build the share of one of several machines: every `num_shards`-th part of all domains, from `shard` on.
 

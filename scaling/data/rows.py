@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scaling.document import Document
@@ -36,9 +36,9 @@ def wanted_columns(source: Local | Hub) -> list[str]:
     return list(dict.fromkeys(column for column in named if column is not None))
 
 
-def check_columns(source: Local | Hub, present: list[str]) -> None:
-    """ValueError if a table lacks a column that the source names."""
-    for column in wanted_columns(source):
+def check_columns(wanted: Iterable[str], present: Sequence[str]) -> None:
+    """InputError if a table lacks a column."""
+    for column in wanted:
         if column not in present:
             raise InputError(f"has no column {column!r}: its columns are {sorted(present)}")
 

@@ -124,7 +124,7 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "t5"}, r"config\.json: model_type must be one of .*, got 't5'"),
+        ({"model_type": "opt"}, r"config\.json: model_type must be one of .*, got 'opt'"),
         ({"n_layer": None}, "num_hidden_layers is missing"),
         ({"model_type": None}, "got None"),
     ],

@@ -1,0 +1,1 @@
+"""Labelled tasks: their rows, splits, subsets."""
