@@ -22,7 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from scaling.config import Point, Sources, read_point
+from scaling.child import pretraining_of
+from scaling.config import Point, Sources, read_points
 from scaling.config_errors import ConfigError, no_such_key, one_line
 from scaling.data.cache import cache_root
 from scaling.data.prepare import prepare_shard
@@ -79,11 +80,12 @@ def compose_points(arguments: list[str]) -> list[Point]:
         if ours.mode != RunMode.MULTIRUN and ours.sweeper.params:
             errors["hydra.mode: wanted MULTIRUN, or -m, since the study sets hydra.sweeper.params"].append("")
         try:
-            point = read_point(config, sources)
-            if point.prepare.shard is not None and point.prepare.shards is not None:
-                prepare_shard(point.spec, point.prepare.shard, point.prepare.shards, cache_root(), print)
+            found = read_points(config, sources)
+            shards = found[0].prepare
+            if shards.shard is not None and shards.shards is not None:
+                prepare_shard(pretraining_of(found[0].spec), shards.shard, shards.shards, cache_root(), print)
             else:
-                points.append(point)
+                points.extend(found)
         except (ConfigError, OSError) as error:
             overrides: Any = OmegaConf.to_container(ours.overrides.task, resolve=False)
             for line in error.lines if isinstance(error, ConfigError) else [one_line(error)]:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from scaling.data.prepare import prepare_shard
 from scaling.identity import digest, fingerprint
-from scaling.launch import run_warnings, start_server
+from scaling.launch import modules_of, run_warnings, start_server
 from scaling.launchers.launcher import Elsewhere, Task
 from scaling.plan import tokens_to_train
 from scaling.progress import SweepProgress
@@ -45,7 +45,7 @@ class RunChain(Task):
         # A job that was queued again finds some of its runs at their end.
         left = [run for run in self.chain if run.status.state not in ("complete", "diverged")]
         if left:
-            context = start_server(any(run.spec.needs_deepspeed for run in left))
+            context = start_server(modules_of(run.spec for run in left))
             run_all(left, context, self.cache, Console(width=LOG_WIDTH), Stop())
 
 
@@ -62,9 +62,9 @@ class PrepareShard(Task):
 
 
 def chains_of(runs: Iterable[PlannedRun]) -> dict[str, list[PlannedRun]]:
-    """The runs that share a trunk, the smallest first."""
+    """The runs that share a trunk, the smallest first; a child shares none."""
     chains: dict[str, list[PlannedRun]] = defaultdict(list)
-    for run in sorted(runs, key=lambda run: run.spec.num_steps):
+    for run in sorted(runs, key=lambda run: run.spec.num_steps if isinstance(run.spec, RunSpec) else 0):
         chains[run.chain].append(run)
     return chains
 
@@ -113,7 +113,7 @@ def run_away(
                     if run not in begun and status.state != "complete":
                         status = status.model_copy(update={"error": f"its job has not begun it, {output}"})
                     ended[run.run_dir] = status
-                    progress.ended(run.run_dir.name, status, run.spec.study.target, run_warnings(run.run_dir))
+                    progress.ended(run.run_dir.name, run.spec, status, run_warnings(run.run_dir))
             progress.update(sum(_trained(status) for status in [*ended.values(), *active.values()]), active)
     return ended
 
@@ -122,9 +122,7 @@ def _with_threads(run: PlannedRun, threads: int | None) -> PlannedRun:
     placement = run.spec.placement
     if threads is None or placement.threads is not None:
         return run
-    return replace(
-        run, spec=run.spec.model_copy(update={"placement": placement.model_copy(update={"threads": threads})})
-    )
+    return run.placed(placement.model_copy(update={"threads": threads}))
 
 
 def _trained(status: Status) -> int:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from scaling.config_errors import ConfigError, lines_of, missing, one_line
+from scaling.child import AnySpec
+from scaling.config_children import CHILD_SECTIONS, Tasks, children
+from scaling.config_errors import ConfigError, checked, missing, one_line
 from scaling.data.degraders.duplicates import Duplicates
 from scaling.data.documents import content_fingerprint, pin
 from scaling.data.pretrained import pinned
@@ -36,7 +38,6 @@ EMBEDDED = {part: {"kind": "embedded", "part": part} for part in ("docs", "code"
 ONLY_EVALUATED = (Embedded(part="legal"),)
 """What no mixture trains on unless it says so: there are some hundred licences, and most are copies of a few."""
 USUAL_MODEL = {objective: families[0] for objective, families in TRAINS.items()}
-AnyPart = TypeVar("AnyPart", bound=Part)
 
 
 class Shards(Part):
@@ -77,31 +78,36 @@ class Request(Part):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One point of a sweep: its run, and what the user wants done with all of them."""
+    """One run that a point of a sweep asks for, and what the user wants done with all of them."""
 
-    spec: RunSpec
+    spec: AnySpec
     action: Action
     runs: Path
     prepare: Shards
     launch: Launcher
 
 
-def read_point(config: DictConfig, sources: Sources) -> Point:
-    """Turn what Hydra composed into a point. Raises ConfigError. sources: what is known already."""
+def read_points(config: DictConfig, sources: Sources) -> list[Point]:
+    """Turn what Hydra composed into runs: one of pretraining, or those of its task, one per seed of fine-tuning.
+
+    Raises ConfigError. sources: what is known already.
+    """
     tree = _tree(config)
+    asked_of_children = {key: tree.pop(key, None) for key in CHILD_SECTIONS}
+    finetune_seeds = tree["seeds"].pop("finetune", None)
     for taken_up in ("seed", "point"):  # by interpolation: all seeds, and the runs of a sweep that is no grid
         tree.pop(taken_up, None)
     name = tree.pop("name", None)
     asked = {key: tree.pop(key, None) for key in Request.model_fields}
-    request = _checked(Request, asked, asked)
+    request = checked(Request, asked, asked)
     if tree["corpus"].get("domains") is None:
         tree["corpus"]["domains"] = EMBEDDED
-    corpus = _checked(Corpus, tree["corpus"], tree["corpus"], "corpus")
+    corpus = checked(Corpus, tree["corpus"], tree["corpus"], "corpus")
     _fill_defaults(tree, corpus)
     try:
         corpus, content = sources.resolve_all(corpus)
         if tree["model"]["kind"] == "checkpoint":
-            model = _checked(Checkpoint, tree["model"], tree["model"], "model")
+            model = checked(Checkpoint, tree["model"], tree["model"], "model")
             tree["model"], tokenizer = sources.checkpoint(model)
             if tree["tokenizer"].get("kind") == "checkpoint":
                 tree["tokenizer"] = tokenizer
@@ -109,19 +115,19 @@ def read_point(config: DictConfig, sources: Sources) -> Point:
             raise ValueError(f"tokenizer=checkpoint goes with model=checkpoint, got {tree['model']['kind']!r}")
         written = {key: tree.pop(key) for key in RECIPE if key in tree} | {"corpus": corpus}
         rest = {**tree, "name": name or "run", "content": content}
-        spec = _checked(RunSpec, {**rest, "recipe": _with_lists(written)}, {**rest, "recipe": written})
+        spec = checked(RunSpec, {**rest, "recipe": _with_lists(written)}, {**rest, "recipe": written})
         spec = spec.model_copy(update={"recipe": spec.recipe.pinned()})
         if isinstance(spec.hyperparameters, Scaled):
             spec = _scaled(spec, spec.hyperparameters)
+        if name is None:
+            spec = spec.model_copy(update={"name": _default_name(spec)})
+        specs = children(spec, asked_of_children, finetune_seeds, name, sources.tasks)
     except ConfigError:
         raise
     except ValueError as error:
         raise ConfigError([one_line(error)]) from None
-    if name is None:
-        spec = spec.model_copy(update={"name": _default_name(spec)})
-    return Point(
-        spec, request.action, Path(request.runs or Path("runs") / spec.study.name), request.prepare, request.launch
-    )
+    runs = Path(request.runs or Path("runs") / spec.study.name)
+    return [Point(each, request.action, runs, request.prepare, request.launch) for each in specs]
 
 
 def _tree(config: DictConfig) -> dict[str, Any]:
@@ -143,14 +149,6 @@ def _tree(config: DictConfig) -> dict[str, Any]:
     return tree
 
 
-def _checked(part: type[AnyPart], tree: Mapping[str, Any], written: Mapping[str, Any], parent: str = "") -> AnyPart:
-    """A part of a spec. written: the same as the user wrote it, which is what the errors name."""
-    try:
-        return part.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(lines_of(error, written, parent)) from None
-
-
 def _with_lists(recipe: dict[str, Any]) -> dict[str, Any]:
     """Steps stand under names of the user's, which command lines and studies can change; the recipe has their order."""
     lists = {
@@ -165,6 +163,7 @@ class Sources:
     """What sources hold, each looked up once and not at every point of a sweep."""
 
     def __init__(self, cache: Path) -> None:
+        self.tasks = Tasks(cache)
         self._cache = cache
         self._known: dict[Source, tuple[Source, str]] = {}
         self._checkpoints: dict[Checkpoint, tuple[Checkpoint, CheckpointTokenizer]] = {}
@@ -209,6 +208,8 @@ def _fill_defaults(tree: dict[str, Any], corpus: Corpus) -> None:
         tree["tokenizer"]["domains"] = sorted(domains)
     if tree["study"].get("target") is None:
         tree["study"]["target"] = domains[0]
+    if tree["model"].get("kind") is None and tree["objective"].get("kind") == "none":
+        raise ConfigError(["objective=none goes with model=checkpoint, got a new model"])
     if tree["model"].get("kind") is None:
         tree["model"]["kind"] = USUAL_MODEL.get(tree["objective"].get("kind"))
 
@@ -239,7 +240,7 @@ def _scaled(spec: RunSpec, point: Scaled) -> RunSpec:
     tree["batch"]["num_sequences"] = num_sequences
     tree["optimizer"]["learning_rate"] = value_of(point.learning_rate, point, num_params, num_tokens)
     tree["schedule"]["warmup_tokens"] = round(value_of(point.warmup_tokens, point, num_params, num_tokens))
-    return _checked(RunSpec, tree, tree)
+    return checked(RunSpec, tree, tree)
 
 
 def _default_name(spec: RunSpec) -> str:

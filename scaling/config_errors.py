@@ -5,17 +5,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+
+from scaling.part import Part
+
+AnyPart = TypeVar("AnyPart", bound=Part)
 
 WANTED = {
     "scorer.good": "name texts of corpus.domains or corpus.references, such as [docs]",
     "scorer.rest": "name texts of corpus.domains or corpus.references, such as [code]",
     "scorer.references": "name texts of corpus.domains or corpus.references, such as [docs]",
     "order.domains": "name every domain that is trained on, in their order, such as [code,docs]",
+    "rows.train": "name a file: task.rows.train=pairs.jsonl",
     "mixture.stages": "give weights and ends, such as [{weights:{code:1.0},until_tokens:400_000},{weights:{docs:1.0}}]",
 }
 """What a key without a default is to be given, by how its field ends."""
@@ -44,7 +49,7 @@ def no_such_key(key: str, conf: Path) -> str:
     """What to write instead of a key that the configuration has not: one much like it, or a choice that has it."""
     homes: dict[str, list[str]] = {}
     for path in sorted(conf.rglob("*.yaml")):
-        group = path.parent.name if path.parent != conf else ""
+        group = ".".join(path.parent.relative_to(conf).parts)
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         is_global = not group or "@package _global_" in path.read_text(encoding="utf-8")
         for field in _keys(tree if is_global else {group: tree}):
@@ -121,3 +126,11 @@ def _path(location: tuple[int | str, ...], tree: Any) -> Iterator[str]:
             yield str(key)
         elif depth == len(location) and part != "[key]":
             yield str(part)
+
+
+def checked(part: type[AnyPart], tree: Mapping[str, Any], written: Mapping[str, Any], parent: str = "") -> AnyPart:
+    """A part of a spec. written: the same as the user wrote it, which is what the errors name."""
+    try:
+        return part.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(lines_of(error, written, parent)) from None

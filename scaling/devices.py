@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from scaling.child import AnySpec
 from scaling.placement import Placement
-from scaling.spec import RunSpec
 
 
 def gpus() -> list[str]:
@@ -36,7 +36,7 @@ def seats(placement: Placement) -> list[str | None]:
     return (groups or [None]) * placement.runs_per_device
 
 
-def check_devices(specs: Iterable[RunSpec]) -> None:
+def check_devices(specs: Iterable[AnySpec]) -> None:
     """ValueError if this machine has not what the runs that start on it say they compute on."""
     found = gpus()
     for spec in specs:

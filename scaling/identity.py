@@ -6,13 +6,20 @@ import hashlib
 import json
 from typing import Any
 
+from scaling.child import AnySpec, CompressSpec, FinetuneSpec
 from scaling.mixture import Weights
 from scaling.model import Checkpoint
 from scaling.recipe import Shuffled
-from scaling.spec import RunSpec, WarmupStableDecay
+from scaling.spec import RunSpec, Tokenizer, WarmupStableDecay
 
 RESULTS_VERSION = 3
 """Raised when a change of code changes the numbers of an unchanged spec; part of every fingerprint."""
+
+FINETUNE_VERSION = 1
+"""The same of fine-tuning."""
+
+COMPRESS_VERSION = 1
+"""The same of compression."""
 
 NOT_IDENTITY = frozenset({"name", "study", "hyperparameters", "zero", "placement", "tracking"})
 """Fields of a RunSpec that cannot change its numbers beyond floating-point order; `_identity` adds what of them can."""
@@ -24,12 +31,41 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def fingerprint(spec: RunSpec) -> str:
+def fingerprint(spec: AnySpec) -> str:
     """The run's identity: 64 hex digits over everything that can change its numbers.
 
-    Paths and hub names are not in it: what a domain holds is (`content`), so moved files are the same run.
+    Paths and hub names are not in it: what a domain, or a split of a task, holds is (`content`), so moved files are the
+    same run. Of a parent its own identity is in it, or, where a child starts from the parent's first weights, theirs.
     """
-    return digest(_identity(spec))
+    if isinstance(spec, RunSpec):
+        return digest(_identity(spec))
+    tree = spec.model_dump(mode="json", exclude={*NOT_IDENTITY, "parent"})
+    if isinstance(spec, CompressSpec):
+        return digest({**tree, "parent": fingerprint(spec.parent), "version": COMPRESS_VERSION})
+    del tree["task"]["rows"]  # `content` says what they hold
+    tree["batch"]["max_length"] = spec.max_length
+    return digest({**tree, "parent": _start_identity(spec), "version": FINETUNE_VERSION})
+
+
+def _start_identity(spec: FinetuneSpec) -> str:
+    """Of the weights that a fine-tuning begins with, and of the tokenizer."""
+    parent = spec.parent
+    if spec.start == "pretrained":
+        return fingerprint(parent)
+    tree = _identity(parent)
+    texts = parent.tokenizer.domains if isinstance(parent.tokenizer, Tokenizer) else ()
+    return digest(
+        {
+            "initial": tree["model"],
+            "tokenizer": tree["tokenizer"],
+            "texts": {name: parent.content[name] for name in texts},
+            "validation_frac": tree["recipe"]["corpus"]["validation_frac"],
+            "objective": parent.objective.kind,
+            "sequence_length": parent.batch.sequence_length,
+            "seed": parent.seeds.init,
+            "results_version": RESULTS_VERSION,
+        }
+    )
 
 
 def trunk_identity(spec: RunSpec) -> str | None:
@@ -85,6 +121,6 @@ def _identity(spec: RunSpec) -> dict[str, Any]:
     return tree
 
 
-def directory_name(spec: RunSpec) -> str:
+def directory_name(spec: AnySpec) -> str:
     """The folder of a run: a name for people, and eight digits of its fingerprint."""
     return f"{spec.name}-{fingerprint(spec)[:8]}"

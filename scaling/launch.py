@@ -15,13 +15,14 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Iterable, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from scaling.child import AnySpec, CompressSpec, FinetuneSpec, read_spec, write_spec
 from scaling.nodes import SECONDS_TO_START, LostRankError, Seat, exit_reason, run_on_nodes
-from scaling.spec import RunSpec, read_spec, write_spec
 from scaling.status import DISK, failure, read_status, run_lock, write_status
 from scaling.train.preemption import PreemptedError, Stop, deaf_children
 
@@ -36,15 +37,30 @@ def run_warnings(run_dir: Path) -> list[str]:
     return list(dict.fromkeys(file.read_text(encoding="utf-8").splitlines())) if file.exists() else []
 
 
-def start_server(needs_deepspeed: bool = True) -> ForkServerContext:
-    """Start loading what every run needs, and DeepSpeed, whose imports take seconds, if any does; returns at once."""
+def modules_of(specs: Iterable[AnySpec]) -> list[str]:
+    """What runs need loaded; of what takes seconds to import, no more."""
+    modules = {"scaling.train.pretrain"}
+    for spec in specs:
+        modules |= {"scaling.train.zero"} if spec.needs_deepspeed else set()
+        modules |= _modules_of_finetuning(spec) if isinstance(spec, FinetuneSpec) else set()
+        modules |= {"scaling.compress.compress"} if isinstance(spec, CompressSpec) else set()
+    return sorted(modules)
+
+
+def _modules_of_finetuning(spec: FinetuneSpec) -> set[str]:
+    modules = {"scaling.finetune.finetune", f"scaling.finetune.kinds.{spec.task.kind}"}
+    return modules | ({"scaling.finetune.methods_lora"} if spec.method.adaptation.kind == "lora" else set())
+
+
+def start_server(modules: Sequence[str] = ("scaling.train.pretrain", "scaling.train.zero")) -> ForkServerContext:
+    """Start loading modules that runs need; returns at once."""
     # Asking torch whether CUDA is there would otherwise initialise it before the fork.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     # Threads that wait for each other by spinning, even for a moment, are 1.8 times faster where a run has its cores to
     # itself, and 1.7 times slower where two runs of two threads share two.
     os.environ.setdefault("GOMP_SPINCOUNT", "100000")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["scaling.train.pretrain", *(["scaling.train.zero"] if needs_deepspeed else [])])
+    context.set_forkserver_preload(["scaling.train.forkable", *modules])
     from multiprocessing import resource_tracker
     from multiprocessing.forkserver import ensure_running
 
@@ -55,7 +71,7 @@ def start_server(needs_deepspeed: bool = True) -> ForkServerContext:
 
 
 def launch(
-    context: ForkServerContext, spec: RunSpec, run_dir: Path, cache: Path, gpus: str | None = None
+    context: ForkServerContext, spec: AnySpec, run_dir: Path, cache: Path, gpus: str | None = None
 ) -> ForkServerProcess:
     """Start one run in its own process. Its output goes to `run_dir/log.txt`, its outcome to `status.json`.
 
@@ -67,7 +83,7 @@ def launch(
     return process
 
 
-def run_process(spec: RunSpec, run_dir: Path, cache: Path, gpus: str | None = None) -> None:
+def run_process(spec: AnySpec, run_dir: Path, cache: Path, gpus: str | None = None) -> None:
     """The body of a run's process: hold the folder, train, and leave a status whatever happens."""
     if gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus  # CUDA reads it when it starts, after the fork
@@ -85,7 +101,7 @@ def run_process(spec: RunSpec, run_dir: Path, cache: Path, gpus: str | None = No
         raise
 
 
-def _run_to_an_end(spec: RunSpec, run_dir: Path, cache: Path, stop: Stop) -> None:
+def _run_to_an_end(spec: AnySpec, run_dir: Path, cache: Path, stop: Stop) -> None:
     try:
         write_spec(run_dir / "spec.json", spec)
         write_status(run_dir, read_status(run_dir).model_copy(update={"state": "running", "error": None, "note": None}))
@@ -95,7 +111,7 @@ def _run_to_an_end(spec: RunSpec, run_dir: Path, cache: Path, stop: Stop) -> Non
         raise
 
 
-def _run(spec: RunSpec, run_dir: Path, cache: Path, stop: Stop) -> None:
+def _run(spec: AnySpec, run_dir: Path, cache: Path, stop: Stop) -> None:
     if spec.placement.ranks == 1:
         run_rank(run_dir, cache, stop)
     elif spec.placement.nodes == 1:
@@ -155,19 +171,28 @@ def _one_of_several(run_dir: Path, cache: Path, stop: Stop) -> bool:
 
 
 def run_rank(run_dir: Path, cache: Path, stop: Stop) -> None:
-    """One rank of a run: it reads `spec.json` and trains."""
+    """One rank of a run: it reads `spec.json` and does what it says."""
     _end_with_parent()
     import torch
     from joblib import cpu_count  # those of a job, not of the machine
-
-    from scaling.train.pretrain import pretrain
 
     spec = read_spec(run_dir / "spec.json")
     placement = spec.placement
     torch.set_num_threads(
         placement.threads or max(1, cpu_count() // (placement.ranks // placement.nodes * placement.runs_per_device))
     )
-    pretrain(spec, run_dir, cache, stop)
+    if isinstance(spec, FinetuneSpec):
+        from scaling.finetune.finetune import finetune
+
+        finetune(spec, run_dir, cache, stop)
+    elif isinstance(spec, CompressSpec):
+        from scaling.compress.compress import compress
+
+        compress(spec, run_dir, cache, stop)
+    else:
+        from scaling.train.pretrain import pretrain
+
+        pretrain(spec, run_dir, cache, stop)
 
 
 def _leave_failure(run_dir: Path, error: BaseException) -> None:
@@ -208,6 +233,7 @@ def _redirect_output(run_dir: Path) -> None:
     os.dup2(descriptor, 2)
     os.close(descriptor)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    logging.getLogger("scaling").setLevel(logging.INFO)
     ours = logging.FileHandler(run_dir / WARNINGS, mode="w", encoding="utf-8")
     ours.addFilter(lambda record: record.levelno == logging.WARNING)
     logging.getLogger("scaling").addHandler(ours)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from scaling.spec import CausalLM, RunSpec
+from scaling.spec import RunSpec
 
 MASTER_BYTES = 4
 
@@ -41,7 +41,7 @@ def memory_of(spec: RunSpec) -> Memory:
     shared = num_params // (ranks if stage >= 1 else 1)
     is_on_device = spec.zero.offload_optimizer.device == "none"
     are_weights_on_device = spec.zero.offload_param.device == "none"
-    has_masters = width < MASTER_BYTES or stage >= 1
+    has_masters = width < MASTER_BYTES or (stage >= 1 and spec.needs_deepspeed)
     return Memory(
         weights=width * num_params // (ranks if stage == 3 else 1) if are_weights_on_device else 0,
         masters=MASTER_BYTES * shared if has_masters and is_on_device else 0,
@@ -66,8 +66,7 @@ def _activations(spec: RunSpec) -> int:
     kept = anatomy.num_layers * per_layer
     if spec.placement.activation_checkpointing:
         kept = anatomy.num_layers * anatomy.hidden_size + per_layer
-    predicted_frac = 1.0 if isinstance(spec.objective, CausalLM) else spec.objective.mask_frac
-    logits = round(tokens * predicted_frac) * anatomy.vocab_size * (2 * width + 4)
+    logits = round(tokens * spec.predicted_frac) * anatomy.vocab_size * (2 * width + 4)
     masks = (2 if anatomy.num_local_layers else 1) * tokens * length * width if spec.batch.isolate_documents else 0
     return tokens * kept * width + logits + masks
 

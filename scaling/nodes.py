@@ -327,6 +327,7 @@ def main() -> None:
 
     for work in (talk, listen):
         threading.Thread(target=work, daemon=True).start()
+    import scaling.train.forkable
     import scaling.train.pretrain  # noqa: F401  (the ranks are forks)
     from scaling.launch import run_agent
 

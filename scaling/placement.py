@@ -100,14 +100,20 @@ class Zero(Part):
         return sorted(name for name in self.plus_plus if "quantized" in name)
 
 
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
 class Placement(Part):
     """Where a run computes.
 
     ranks: processes of one run. micro_batch: sequences per rank and pass; None: what memory allows.
     runs_per_device: runs of a sweep side by side. threads: per rank; None: cores / (ranks of a node x runs).
     checkpoint_seconds: time between checkpoints, that is, the most that a crash can cost.
-    compile: torch compiles the model; None: on a GPU, below ZeRO 3. deterministic: a GPU repeats its bits; slower.
-    activation_checkpointing: compute activations twice to hold fewer. profile: leave a trace of a few steps.
+    engine: what takes the steps. auto: DeepSpeed where there is something to share out, to offload or to scale, and
+    plain torch on one rank without any of it, whatever the stage: the same numbers, sooner. deepspeed: always that.
+    compile: torch compiles the model; None: on a GPU, but not DeepSpeed's ZeRO 3, nor fine-tunings. deterministic: a
+    GPU repeats its bits; slower. activation_checkpointing: compute activations twice to hold fewer. profile: leave a
+    trace of a few steps.
     nodes: machines that share out the ranks of a run. hostfile: their names, a line of `host slots=4` each; None: those
     of the Slurm job. port: where the others meet the first; None: a free one.
     """
@@ -118,6 +124,7 @@ class Placement(Part):
     threads: int | None = Field(default=None, ge=1)
     runs_per_device: int = Field(default=1, ge=1)
     checkpoint_seconds: float = Field(default=60.0, ge=0)
+    engine: Literal["auto", "deepspeed"] = "auto"
     compile: bool | None = None
     deterministic: bool = False
     activation_checkpointing: bool = False
@@ -133,3 +140,37 @@ class Placement(Part):
                 f"placement.ranks must be a multiple of placement.nodes, got {self.ranks} and {self.nodes}"
             )
         return self
+
+
+def needs_deepspeed(zero: Zero, placement: Placement, precision: Precision) -> bool:
+    """Whether there is anything to share out, to offload, to scale or to round, or DeepSpeed is asked for."""
+    return (
+        placement.ranks > 1
+        or placement.engine == "deepspeed"
+        or any(offload.device != "none" for offload in (zero.offload_optimizer, zero.offload_param))
+        or precision == "fp16"
+        or bool(zero.quantized)
+    )
+
+
+def check_placement(zero: Zero, placement: Placement, precision: Precision) -> None:
+    """ValueError where precision, ZeRO and placement do not go together."""
+    if precision == "bf16" and zero.stage == 0 and needs_deepspeed(zero, placement, precision):
+        where = "on several ranks" if placement.ranks > 1 else "with placement.engine=deepspeed"
+        raise ValueError(f"precision=bf16 {where} needs zero.stage 1, 2 or 3 to keep fp32 weights, got 0")
+    if precision == "fp16" and zero.stage == 0:
+        raise ValueError("precision=fp16 needs zero.stage 1, 2 or 3, which scale the loss, got 0; bf16 needs none")
+    if placement.ranks % zero.zero_hpz_partition_size:
+        raise ValueError(
+            f"zero.zero_hpz_partition_size must divide placement.ranks={placement.ranks},"
+            f" got {zero.zero_hpz_partition_size}"
+        )
+    if zero.quantized and placement.device == "cpu":
+        raise ValueError(f"zero.{zero.quantized[0]}=True needs GPUs, got placement.device=cpu")
+    if zero.quantized and precision == "fp32":
+        raise ValueError(f"zero.{zero.quantized[0]}=True needs precision bf16 or fp16, got fp32")
+    if placement.compile and zero.offload_param.device != "none":
+        raise ValueError(
+            f"placement.compile=True needs weights that stay in place: zero.offload_param.device=none,"
+            f" got {zero.offload_param.device}"
+        )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.table import Table
 
+from scaling.child import AnySpec, ChildSpec, CompressSpec, parent_of
 from scaling.data.ledger import ledger
 from scaling.data.prepare import is_prepared, open_stream, prepare
 from scaling.files import write_json
@@ -56,9 +58,10 @@ def whys_no_trunk(specs: list[RunSpec]) -> dict[str, int]:
     return dict(reasons)
 
 
-def tokens_to_train(specs: list[RunSpec]) -> int:
-    """Tokens that runs train together, without what they take over."""
-    return sum(spec.num_steps * spec.batch.num_tokens for spec in specs) - sum(tokens_from_trunks(specs))
+def tokens_to_train(specs: Iterable[AnySpec]) -> int:
+    """Tokens that runs of pretraining train together, without what they take over."""
+    trained = [spec for spec in specs if isinstance(spec, RunSpec)]
+    return sum(spec.num_steps * spec.batch.num_tokens for spec in trained) - sum(tokens_from_trunks(trained))
 
 
 def unique_tokens(spec: RunSpec, cache: Path) -> int | None:
@@ -113,6 +116,33 @@ def plan_table(rows: list[tuple[RunSpec, Status]], unique: list[int | None]) -> 
         table.caption += (
             " U, and whether the corpus is large enough, are unknown until the data is prepared (action=prepare)."
         )
+    return table
+
+
+def children_table(rows: list[tuple[ChildSpec, Status]]) -> Table:
+    """One line per fine-tuning or compression: its task, what it starts from, its labels and method."""
+    table = Table(box=None, header_style="bold", caption_justify="left")
+    table.add_column("run", overflow="fold", min_width=24)
+    table.add_column("state", no_wrap=True)
+    for name in ("task", "labels", "method", "seed", "compression"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("from", overflow="fold", min_width=16)
+    for spec, status in rows:
+        tuned = spec.parent if isinstance(spec, CompressSpec) else spec
+        is_pretrained = tuned.start == "pretrained"
+        start = directory_name(tuned.parent) if is_pretrained else f"{tuned.parent.model.kind}, as it begins"
+        table.add_row(
+            directory_name(spec),
+            f"[{STYLES.get(status.state, 'dim')}]{status.state}",
+            tuned.task.name,
+            "all" if tuned.num_examples is None else short(tuned.num_examples),
+            tuned.method.adaptation.kind,
+            str(tuned.seed),
+            spec.compress.kind if isinstance(spec, CompressSpec) else "",
+            start,
+        )
+    parents = {fingerprint(spec.parent) for spec, _ in rows if parent_of(spec) is not None}
+    table.caption = f"{len(rows)} runs that go on from {len(parents)} others."
     return table
 
 

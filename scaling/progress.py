@@ -8,28 +8,31 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from scaling.status import Status, duration, short
+from scaling.child import AnySpec
+from scaling.spec import RunSpec
+from scaling.status import Status, duration, outcome, short
 
 
 class SweepProgress:
     """Run k of n, tokens, tokens/s and time left; used as a context manager."""
 
     def __init__(self, console: Console, num_runs: int, num_tokens: int) -> None:
-        """num_tokens: what the sweep has yet to train, without what runs take over from trunks."""
+        """num_tokens: what the sweep has yet to train, without what runs take over from trunks; 0: runs are counted."""
         self._console, self._num_runs, self._num_tokens = console, num_runs, num_tokens
         self._started = time.monotonic()
         self._num_ended = 0
         self._bar = Progress(
             TextColumn("run {task.fields[run]} of {task.fields[runs]}"),
             BarColumn(bar_width=28 if console.width >= 110 else 8),
-            TextColumn("{task.fields[tokens]} tokens, {task.fields[pace]} tokens/s, {task.fields[left]} left"),
+            *([TextColumn("{task.fields[tokens]} tokens, {task.fields[pace]} tokens/s,")] if num_tokens else []),
+            TextColumn("{task.fields[left]} left"),
             *([TextColumn("[dim]{task.fields[active]}")] if console.width >= 140 else []),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task(
-            "", total=num_tokens, run=1, runs=num_runs, tokens="0", pace="-", left="-:--:--", active=""
+            "", total=num_tokens or num_runs, run=1, runs=num_runs, tokens="0", pace="-", left="-:--:--", active=""
         )
 
     def __enter__(self) -> SweepProgress:
@@ -45,23 +48,25 @@ class SweepProgress:
         """num_tokens: trained by this sweep so far. active: the runs under way, by name."""
         pace = sum(status.tokens_per_second or 0 for status in active.values())
         elapsed = time.monotonic() - self._started
-        rate = num_tokens / elapsed if num_tokens else 0  # evaluation and start-up included
+        done, total = (num_tokens, self._num_tokens) if self._num_tokens else (self._num_ended, self._num_runs)
+        rate = done / elapsed if done else 0  # evaluation and start-up included
         self._bar.update(
             self._task,
-            completed=num_tokens,
+            completed=done,
             run=min(self._num_runs, self._num_ended + max(1, len(active))),
             tokens=f"{short(num_tokens)} of {short(self._num_tokens)}",
             pace=short(pace) if pace else "-",
-            left=duration((self._num_tokens - num_tokens) / rate) if rate else "-:--:--",
+            left=duration((total - done) / rate) if rate else "-:--:--",
             active=", ".join(active),
         )
 
-    def ended(self, name: str, status: Status, target: str, warnings: list[str]) -> None:
+    def ended(self, name: str, spec: AnySpec, status: Status, warnings: list[str]) -> None:
         """A run has ended: print its line, and what it warned of."""
         self._num_ended += 1
-        loss = f"  loss {status.loss[target]:.3f}" if status.state == "complete" and target in status.loss else ""
+        found = outcome(spec, status) if status.state == "complete" else ""
+        found = f"  {'loss ' if isinstance(spec, RunSpec) else ''}{found}" if found else ""
         error = f"  {status.error}" if status.error else ""
         place = f"{self._num_ended:>{len(str(self._num_runs))}}/{self._num_runs}"
-        line = f"{place} {status.state:<11} {name}{loss}  {duration(status.seconds)}{error}"
+        line = f"{place} {status.state:<11} {name}{found}  {duration(status.seconds)}{error}"
         for text in (line, *(f"  warning: {warning}" for warning in warnings)):
             self._bar.console.print(text, highlight=False, markup=False)

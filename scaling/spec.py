@@ -15,9 +15,9 @@ from pydantic import AfterValidator, Field, model_validator
 from scaling.files import write_json
 from scaling.hyperparameters import Fixed, Hyperparameters
 from scaling.mixture import Stages
-from scaling.model import Anatomy, Checkpoint, Model, anatomy_of
+from scaling.model import ENCODER_DECODERS, Anatomy, Checkpoint, Model, anatomy_of
 from scaling.part import Name, Part, Share
-from scaling.placement import Placement, Zero
+from scaling.placement import Placement, Precision, Zero, check_placement, needs_deepspeed
 from scaling.recipe import Recipe
 
 # ---- what the study asks -----------------------------------------------------------------------
@@ -109,12 +109,20 @@ class MaskedNextSentence(Part):
     mask_frac: float = Field(default=0.15, gt=0, lt=1)
 
 
-Objective = Annotated[CausalLM | MaskedLM | MaskedNextSentence, Field(discriminator="kind")]
+class NoObjective(Part):
+    """Nothing is pretrained: the model is a checkpoint whose own objective is none of ours, and is fine-tuned as it is
+    (finetune.start=initial)."""
+
+    kind: Literal["none"] = "none"
+
+
+Objective = Annotated[CausalLM | MaskedLM | MaskedNextSentence | NoObjective, Field(discriminator="kind")]
 
 TRAINS: dict[str, tuple[str, ...]] = {
     "clm": ("llama", "gpt2"),
     "mlm": ("bert", "modernbert"),
     "mlm_nsp": ("bert",),
+    "none": ENCODER_DECODERS,
 }
 """The families that an objective trains, by their kind."""
 
@@ -257,7 +265,7 @@ class RunSpec(Part):
     optimizer: AdamW
     batch: Batch
     hyperparameters: Hyperparameters = Fixed()
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     seeds: Seeds = Seeds()
     evaluation: Evaluation = Evaluation()
     content: dict[Name, str]
@@ -293,27 +301,7 @@ class RunSpec(Part):
 
     @model_validator(mode="after")
     def _can_be_placed(self) -> RunSpec:
-        """Precision, ZeRO and placement go together."""
-        zero, placement = self.zero, self.placement
-        if self.precision == "bf16" and zero.stage == 0 and placement.ranks > 1:
-            raise ValueError("precision=bf16 on several ranks needs zero.stage 1, 2 or 3 to keep fp32 weights, got 0")
-        if self.precision == "fp16" and zero.stage == 0:
-            raise ValueError("precision=fp16 needs zero.stage 1, 2 or 3, which scale the loss, got 0; bf16 needs none")
-        if placement.ranks % zero.zero_hpz_partition_size:
-            raise ValueError(
-                f"zero.zero_hpz_partition_size must divide placement.ranks={placement.ranks},"
-                f" got {zero.zero_hpz_partition_size}"
-            )
-        quantized = sorted(name for name in zero.plus_plus if "quantized" in name)
-        if quantized and placement.device == "cpu":
-            raise ValueError(f"zero.{quantized[0]}=True needs GPUs, got placement.device=cpu")
-        if quantized and self.precision == "fp32":
-            raise ValueError(f"zero.{quantized[0]}=True needs precision bf16 or fp16, got fp32")
-        if placement.compile and zero.offload_param.device != "none":
-            raise ValueError(
-                f"placement.compile=True needs weights that stay in place: zero.offload_param.device=none,"
-                f" got {zero.offload_param.device}"
-            )
+        check_placement(self.zero, self.placement, self.precision)
         return self
 
     @model_validator(mode="after")
@@ -340,7 +328,7 @@ class RunSpec(Part):
             raise ValueError(
                 f"tokenizer has {tokenizer.vocab_size} ids, but the checkpoint's model {anatomy.vocab_size} tokens"
             )
-        if objective.kind != "clm" and tokenizer.mask_id is None:
+        if isinstance(objective, MaskedLM | MaskedNextSentence) and tokenizer.mask_id is None:
             raise ValueError(f"objective {objective.kind!r} needs a mask, which the checkpoint's tokenizer has not")
         if isinstance(objective, MaskedNextSentence):
             if batch.isolate_documents:
@@ -415,8 +403,8 @@ class RunSpec(Part):
 
     @property
     def needs_deepspeed(self) -> bool:
-        """Whether there is anything to share out, or to scale: one rank at stage 0 has neither."""
-        return self.placement.ranks > 1 or self.zero.stage > 0
+        """Whether one process of plain torch does not do."""
+        return needs_deepspeed(self.zero, self.placement, self.precision)
 
     @property
     def anatomy(self) -> Anatomy:
@@ -429,6 +417,11 @@ class RunSpec(Part):
         return self.anatomy.num_params + self._pair_params
 
     @property
+    def predicted_frac(self) -> float:
+        """The share of a sequence's tokens that are predicted."""
+        return self.objective.mask_frac if isinstance(self.objective, MaskedLM | MaskedNextSentence) else 1.0
+
+    @property
     def flops_per_token(self) -> float:
         """Training FLOPs per token: 6 (N + projection) + 12 w (positions attended to, over all layers).
 
@@ -437,9 +430,8 @@ class RunSpec(Part):
         masked positions only; that of the pairs at one position of each sequence.
         """
         anatomy, length = self.anatomy, self.batch.sequence_length
-        predicted_frac = 1.0 if isinstance(self.objective, CausalLM) else self.objective.mask_frac
         head = anatomy.head_params + anatomy.vocab_size * anatomy.hidden_size
-        weights = anatomy.num_params - anatomy.head_params + predicted_frac * head + self._pair_params / length
+        weights = anatomy.num_params - anatomy.head_params + self.predicted_frac * head + self._pair_params / length
         return 6 * weights + 12 * anatomy.attention_width * anatomy.attended(length)
 
     @property
@@ -449,6 +441,12 @@ class RunSpec(Part):
             return 0
         h = self.anatomy.hidden_size
         return h * h + h + 2 * h + 2
+
+
+def check_pretrains(spec: RunSpec) -> None:
+    """ValueError if a run has nothing to learn by."""
+    if isinstance(spec.objective, NoObjective):
+        raise ValueError("objective=none pretrains nothing: it wants a task and finetune.start=initial, got no task")
 
 
 def write_spec(path: Path, spec: RunSpec) -> None:

@@ -19,9 +19,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from scaling.child import AnySpec, read_spec, task_of
 from scaling.files import write_json
-from scaling.identity import directory_name
-from scaling.spec import RunSpec, read_spec
+from scaling.identity import directory_name, fingerprint
+from scaling.spec import RunSpec
+from scaling.task import metric_of
 
 State = Literal["planned", "running", "complete", "preempted", "interrupted", "failed", "diverged"]
 LOG_WIDTH = 160
@@ -42,7 +44,8 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 class Status(BaseModel):
     """What a run is doing, or how it ended.
 
-    tokens: trained on so far. trunk_tokens: of those, taken over. note: what it waits for.
+    tokens: trained on so far; of fine-tuning, rows of its task. trunk_tokens: of those, taken over. note: what it waits
+    for. loss: nats per token, by domain. scores: of a task, by metric.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +58,7 @@ class Status(BaseModel):
     error: str | None = None
     note: str | None = None
     loss: dict[str, float] = {}
+    scores: dict[str, float] = {}
 
 
 def read_status(run_dir: Path) -> Status:
@@ -122,38 +126,59 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-def status_table(rows: list[tuple[RunSpec, Status]]) -> Table:
-    """One line per run: state, tokens, speed, loss on the study's target, and the error if there is one."""
+def outcome(spec: AnySpec, status: Status) -> str:
+    """The number that a run is made for, as far as it is known: the target's loss, or the metric of the task."""
+    if isinstance(spec, RunSpec):
+        loss = status.loss.get(spec.study.target)
+        return "" if loss is None else f"{loss:.3f}"
+    metric = metric_of(task_of(spec))
+    return f"{metric} {status.scores[metric]:.3f}" if metric in status.scores else ""
+
+
+def status_table(rows: list[tuple[AnySpec, Status]]) -> Table:
+    """One line per run: state, tokens, speed, loss or score, and the error if there is one."""
     states = [status.state for _, status in rows]
     caption = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     table = Table(caption=caption, caption_justify="left", box=None, header_style="bold")
     table.add_column("run", overflow="fold", min_width=24)
     table.add_column("state", no_wrap=True)
-    for name in ("tokens", "of", "from trunk", "tokens/s", "loss"):
+    is_mixed = any(not isinstance(spec, RunSpec) for spec, _ in rows)
+    amount = "tokens or rows" if is_mixed else "tokens"
+    for name in (amount, "of", "from trunk", f"{amount}/s", "loss or score" if is_mixed else "loss"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
     for spec, status in rows:
-        loss = status.loss.get(spec.study.target)
         table.add_row(
             directory_name(spec),
             f"[{STYLES.get(status.state, 'dim')}]{status.state}",
             short(status.tokens),
-            short(spec.budget.num_tokens),
+            short(spec.budget.num_tokens) if isinstance(spec, RunSpec) else "",
             short(status.trunk_tokens) if status.trunk_tokens else "",
             "" if status.tokens_per_second is None else short(status.tokens_per_second),
-            "" if loss is None else f"{loss:.3f}",
+            outcome(spec, status),
             Text(status.error or status.note or ""),  # not markup: it may hold brackets
         )
     return table
 
 
-def read_runs(runs: Path) -> list[tuple[RunSpec, Status]]:
+def read_runs(runs: Path) -> list[tuple[AnySpec, Status]]:
     """Every run under a study's folder, by name; those whose spec cannot be read are left out."""
     rows = []
     for path in sorted(runs.glob("*/spec.json")):
         with contextlib.suppress(OSError, ValueError):
             rows.append((read_spec(path), read_status(path.parent)))
     return rows
+
+
+def find_run(runs: Path, spec: AnySpec) -> Path | None:
+    """The folder of a run among those of a study, whatever it is called; None if there is none."""
+    identity = fingerprint(spec)
+    named = runs / directory_name(spec)
+    for folder in (named, *sorted(runs.glob(f"*-{identity[:8]}"))):
+        with contextlib.suppress(OSError, ValueError):
+            if fingerprint(read_spec(folder / "spec.json")) == identity:
+                return folder
+    return None
 
 
 def unreadable_specs(runs: Path) -> list[tuple[Path, str]]:

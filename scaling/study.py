@@ -6,26 +6,28 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 from rich.console import Console
 
 from scaling.away import chains_of, prepare_away, run_away
+from scaling.child import AnySpec, parent_of, read_spec
 from scaling.data.card import write_data_card
-from scaling.data.prepare import Prepared, is_prepared, open_stream, packed, prepare
-from scaling.data.stream import check_budget
+from scaling.data.prepare import is_prepared
 from scaling.devices import seats
 from scaling.files import write_json
+from scaling.gates import check_all, prepare_all
 from scaling.identity import directory_name, fingerprint, trunk_identity
-from scaling.launch import DISK_EXIT_CODE, exit_reason, launch, run_warnings, start_server
+from scaling.launch import DISK_EXIT_CODE, exit_reason, launch, modules_of, run_warnings, start_server
 from scaling.launchers.here import Here, OnThisMachine
 from scaling.launchers.launcher import Elsewhere, Launcher
-from scaling.plan import plan_table, tokens_to_train, unique_tokens, write_plan
+from scaling.placement import Placement
+from scaling.plan import children_table, plan_table, tokens_to_train, unique_tokens, write_plan
 from scaling.progress import SweepProgress
-from scaling.spec import RunSpec, read_spec
+from scaling.spec import RunSpec
 from scaling.status import DISK, LOG_WIDTH, Status, read_status, status_table, write_status
 from scaling.train.preemption import EXIT_CODE as PREEMPTED
 from scaling.train.preemption import PreemptedError, Stop
@@ -38,10 +40,15 @@ SECONDS_TO_STOP = 60.0
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """One point of a sweep and its folder."""
+    """One run of a sweep, its folder, and that of the run which must be complete before it, if any."""
 
-    spec: RunSpec
+    spec: AnySpec
     run_dir: Path
+    parent_dir: Path | None = None
+
+    def placed(self, placement: Placement) -> PlannedRun:
+        """The same run elsewhere."""
+        return replace(self, spec=self.spec.model_copy(update={"placement": placement}))
 
     @property
     def status(self) -> Status:
@@ -50,11 +57,20 @@ class PlannedRun:
     @property
     def chain(self) -> str:
         """Runs of one chain share a trunk, so they run one after another, the smallest first."""
-        return trunk_identity(self.spec) or fingerprint(self.spec)
+        trunk = trunk_identity(self.spec) if isinstance(self.spec, RunSpec) else None
+        return trunk or fingerprint(self.spec)
+
+    @property
+    def generation(self) -> int:
+        """How many runs it descends from."""
+        generation, parent = 0, parent_of(self.spec)
+        while parent is not None:
+            generation, parent = generation + 1, parent_of(parent)
+        return generation
 
 
 def run_study(
-    specs: Iterable[RunSpec],
+    specs: Iterable[AnySpec],
     action: str,
     runs: Path,
     cache: Path,
@@ -71,20 +87,16 @@ def run_study(
     """
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     points = list(specs)
-    if isinstance(launcher, OnThisMachine):
-        points = [spec.model_copy(update={"placement": launcher.placed(spec.placement)}) for spec in points]
     planned = plan_runs(points, runs)
-    if len(planned) < len(points):
-        console.print(f"{len(points)} points are {len(planned)} runs: the others differ in nothing that counts.")
-    if action == "plan":
-        rows = [(run.spec, run.status) for run in planned]
-        console.print(plan_table(rows, [unique_tokens(run.spec, cache) for run in planned]))
-        _check_writable(runs)
-        write_plan(runs / "plan.json", [run.spec for run in planned])
-        ready = [run for run in planned if is_prepared(run.spec, cache)]  # of the others the data is not there to tell
-        check_all(ready, prepare_all(ready, cache, lambda line: None))
-        return 0
+    if isinstance(launcher, OnThisMachine):
+        planned = [run.placed(launcher.placed(run.spec.placement)) for run in planned]
+    num_asked = len({fingerprint(spec) for spec in points})
+    if num_asked < len(points):
+        console.print(f"{len(points)} points are {num_asked} runs: the others differ in nothing that counts.")
     _check_writable(runs)
+    if action == "plan":
+        _show_plan(planned, runs, cache, console)
+        return 0
     states = [run.status.state for run in planned]
     waiting = [run for run, state in zip(planned, states, strict=True) if state not in ("complete", "diverged")]
     # Data may well be prepared where no run could start.
@@ -92,15 +104,17 @@ def run_study(
     is_here = isinstance(launcher, OnThisMachine)
     context = None
     if action == "run" and waiting and is_here:  # its imports take as long as data
-        context = start_server(any(run.spec.needs_deepspeed for run in waiting))
+        context = start_server(modules_of(run.spec for run in waiting))
     if num_shards is not None and isinstance(launcher, Elsewhere):
-        prepare_away([run.spec for run in planned], num_shards, launcher, runs / "jobs", cache)
+        prepare_away(pretraining(planned), num_shards, launcher, runs / "jobs", cache)
     with console.status("preparing data") as line:
         prepared = prepare_all(planned, cache, lambda text: line.update(text))
-    write_data_card(runs, [run.spec for run in planned], [prepared[run.run_dir] for run in planned])
-    check_all(planned, prepared)  # after the card, which says what left too little
+    if prepared:
+        trained = [run for run in planned if run.run_dir in prepared]
+        write_data_card(runs, pretraining(planned), [prepared[run.run_dir] for run in trained])
+        check_all(trained, prepared)  # after the card, which says what left too little
     if action == "prepare":
-        console.print(f"data card: {runs / 'data_card.md'}")
+        console.print(f"data card: {runs / 'data_card.md'}" if prepared else "the rows of the tasks are ready")
         return 0
     _link(planned, runs)
     write_json(runs / "study.json", {"schema": 1, "study": planned[0].spec.study.model_dump(mode="json")})
@@ -110,12 +124,16 @@ def run_study(
         if state == "diverged":  # an outcome: the same run would diverge again
             console.print(f"{run.run_dir.name} diverged and is left as it is; to train it again, remove {run.run_dir}")
     stop = stop or Stop()
-    if context is not None and isinstance(launcher, OnThisMachine):
-        ended = run_all(waiting, context, cache, console, stop, launcher.most_runs)
-    elif waiting and isinstance(launcher, Elsewhere):
-        ended = run_away(planned, waiting, launcher, runs / "jobs", cache, console)
-    else:
-        ended = {}
+    ended: dict[Path, Status] = {}
+    for generation in sorted({run.generation for run in waiting}):  # parents, then their children
+        if stop.is_requested:
+            break
+        ready, orphans = _ready([run for run in waiting if run.generation == generation])
+        ended |= orphans
+        if ready and context is not None and isinstance(launcher, OnThisMachine):
+            ended |= run_all(ready, context, cache, console, stop, launcher.most_runs)
+        elif ready and isinstance(launcher, Elsewhere):
+            ended |= run_away(planned, ready, launcher, runs / "jobs", cache, console)
     rows = [(run.spec, ended.get(run.run_dir) or run.status) for run in planned]
     console.print(status_table(rows))
     is_complete = all(status.state == "complete" for _, status in rows)
@@ -124,42 +142,58 @@ def run_study(
     return 0 if is_complete else 1
 
 
-def plan_runs(specs: Iterable[RunSpec], runs: Path) -> list[PlannedRun]:
-    """The runs of a sweep, each once, with their folders."""
-    unique = {fingerprint(spec): spec for spec in specs}
-    return [PlannedRun(spec, _run_dir(spec, runs)) for spec in unique.values()]
+def plan_runs(specs: Iterable[AnySpec], runs: Path) -> list[PlannedRun]:
+    """The runs of a sweep and those that they go on from, each once, with their folders; parents come first."""
+    asked = {fingerprint(spec): spec for spec in specs}
+    planned: dict[str, PlannedRun] = {}
+
+    def add(spec: AnySpec) -> None:
+        run_dir, parent = _run_dir(spec, runs), parent_of(spec)
+        parent_dir = None if parent is None else _run_dir(parent, runs)
+        if parent is not None and parent_dir is not None:
+            # A complete child holds all that is asked of its parent, which may be gone.
+            is_needed = read_status(run_dir).state != "complete" or fingerprint(parent) in asked
+            if is_needed or read_status(parent_dir).state == "complete":
+                add(parent)
+        planned[fingerprint(spec)] = PlannedRun(spec, run_dir, parent_dir)
+
+    for spec in asked.values():
+        add(spec)
+    return list(planned.values())
 
 
-def prepare_all(planned: list[PlannedRun], cache: Path, report: Callable[[str], None]) -> dict[Path, Prepared]:
-    """What every run reads."""
-    return {run.run_dir: prepare(run.spec, cache, report) for run in planned}
+def pretraining(planned: Iterable[PlannedRun]) -> list[RunSpec]:
+    """The specs of those runs that pretrain."""
+    return [run.spec for run in planned if isinstance(run.spec, RunSpec)]
 
 
-def check_all(planned: list[PlannedRun], prepared: Mapping[Path, Prepared]) -> None:
-    """Raises ValueError, with the numbers of the first run that it is about, if budgets ask for more than there is."""
-    errors: list[tuple[PlannedRun, ValueError]] = []
-    for run in planned:
-        try:
-            check_data(run.spec, prepared[run.run_dir])
-        except ValueError as error:
-            errors.append((run, error))
-    if errors:
-        run, first = errors[0]
-        where = f" (in {len(errors)} of {len(planned)} runs, first: {run.run_dir.name})" if len(planned) > 1 else ""
-        raise ValueError(f"{first}{where}")
+def _show_plan(planned: list[PlannedRun], runs: Path, cache: Path, console: Console) -> None:
+    """Print what the runs are and cost, and write it for `python -m analysis design`.
+
+    ValueError if data that is prepared already is too little.
+    """
+    trained = [(run.spec, run.status) for run in planned if isinstance(run.spec, RunSpec)]
+    children = [(run.spec, run.status) for run in planned if not isinstance(run.spec, RunSpec)]
+    if trained:
+        console.print(plan_table(trained, [unique_tokens(spec, cache) for spec, _ in trained]))
+        write_plan(runs / "plan.json", [spec for spec, _ in trained])
+    if children:
+        console.print(children_table(children))
+    # Of other runs the data is not there to tell.
+    ready = [run for run in planned if isinstance(run.spec, RunSpec) and is_prepared(run.spec, cache)]
+    check_all(ready, prepare_all(ready, cache, lambda line: None))
 
 
-def check_data(spec: RunSpec, prepared: Prepared) -> None:
-    """ValueError, with the numbers, if a run's data is too little to train on or to evaluate."""
-    stream = open_stream(spec, prepared)
-    check_budget(stream)
-    for name, selected in prepared.validation.items():
-        if packed(selected, spec.batch.sequence_length).num_sequences == 0:
-            raise ValueError(
-                f"corpus.domains.{name} has {selected.counts.tokens} validation tokens: wanted at least one sequence of"
-                f" {spec.batch.sequence_length}: more documents, or a larger corpus.validation_frac"
-                f" (now {spec.recipe.corpus.validation_frac:g})"
-            )
+def _ready(waiting: list[PlannedRun]) -> tuple[list[PlannedRun], dict[Path, Status]]:
+    """Those that can start, and, of those that cannot, why."""
+    ready, orphans = [], {}
+    for run in waiting:
+        if run.parent_dir is None or read_status(run.parent_dir).state == "complete":
+            ready.append(run)
+        else:
+            why = f"the run that it goes on from is not complete: {run.parent_dir.name}"
+            orphans[run.run_dir] = run.status.model_copy(update={"error": why})
+    return ready, orphans
 
 
 def run_all(
@@ -205,7 +239,7 @@ def run_all(
                     if status.state == "preempted":
                         chains[chain] = []  # the machine is wanted for something else
                     num_tokens_ended += max(0, status.tokens - status.trunk_tokens)
-                    progress.ended(run.run_dir.name, status, run.spec.study.target, run_warnings(run.run_dir))
+                    progress.ended(run.run_dir.name, run.spec, status, run_warnings(run.run_dir))
             under_way = {run.run_dir.name: run.status for _, run, _ in active.values()}
             num_tokens = sum(max(0, status.tokens - status.trunk_tokens) for status in under_way.values())
             progress.update(num_tokens_ended + num_tokens, under_way)
@@ -237,7 +271,7 @@ def _outcome(exit_code: int, run: PlannedRun) -> Status:
     return status
 
 
-def _run_dir(spec: RunSpec, runs: Path) -> Path:
+def _run_dir(spec: AnySpec, runs: Path) -> Path:
     """The folder of a run: of a complete record of it anywhere under the root, else its own in `runs`."""
     run_dir, identity = runs / directory_name(spec), fingerprint(spec)
     root = runs.parent if runs.name == spec.study.name else runs

@@ -105,7 +105,8 @@ def spec(corpus: dict[str, str], shared_cache: Path) -> SpecMaker:
 def server() -> ForkServerContext:
     """The process that has torch, transformers and deepspeed loaded; every run of the tests is a fork of it."""
     os.environ["WANDB_API_KEY"] = CANARY
-    return start_server()
+    preloaded = ("train.pretrain", "train.zero", "finetune.finetune", "finetune.kinds.classification")
+    return start_server([f"scaling.{name}" for name in preloaded])
 
 
 @pytest.fixture

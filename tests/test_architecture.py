@@ -18,10 +18,11 @@ MODULES = {
 }
 
 LAYERS = [
-    r"scaling\.(document|files|part|source|hyperparameters|mixture|model|placement)|"
+    r"scaling\.(document|files|part|source|hyperparameters|mixture|model|placement|task|method|compression)|"
     r"scaling\.data\.(randomness|(filters|degraders|scorers)\..*)",
     r"scaling\.recipe",
     r"scaling\.spec",
+    r"scaling\.child",
     r"scaling\.(identity|memory)",
     r"scaling\.record",
     r"scaling\.status",
@@ -29,9 +30,11 @@ LAYERS = [
     r"scaling\.ranks",
     r"scaling\.evaluate\..*",
     r"scaling\.train\..*",
-    r"scaling\.(launch|nodes|devices|plan|progress)",
+    r"scaling\.finetune\..*",
+    r"scaling\.compress\..*",
+    r"scaling\.(launch|nodes|devices|gates|plan|progress)",
     r"scaling\.launchers\..*",
-    r"scaling\.(study|away|config|config_errors)",
+    r"scaling\.(study|away|config|config_children|config_errors)",
     r"scaling\.__main__",
 ]
 """From the ground up: a module may import its own layer and those above it in this list."""
@@ -41,9 +44,14 @@ OWNERS = {
     "omegaconf": r"scaling\.(__main__|config)",
     "deepspeed": r"scaling\.train\.zero",
     "wandb": r"scaling\.tracking|analysis\.(runs\.(logs|wandb_file)|publish)",
-    "torch": r"scaling\.(train|evaluate)\..*|scaling\.(launch|ranks)|scaling\.data\.scorers\.transformer",
-    "transformers": r"scaling\.train\..*|scaling\.data\.scorers\.transformer",
-    "sklearn": r"scaling\.data\.scorers\.classifier",
+    "torch": r"scaling\.(train|evaluate|finetune|compress)\..*|scaling\.(launch|ranks|data\.scorers\.transformer)",
+    "transformers": r"scaling\.(train|finetune|compress)\..*|scaling\.data\.scorers\.transformer",
+    "sklearn": r"scaling\.(data\.scorers\.classifier|evaluate\..*|finetune\.baseline)",
+    "seqeval": r"scaling\.evaluate\..*",
+    "sacrebleu": r"scaling\.evaluate\..*",
+    "rouge_score": r"scaling\.evaluate\..*",
+    "peft": r"scaling\.finetune\.methods.*",
+    "torchao": r"scaling\.compress\..*",
     "lingua": r"scaling\.data\.(filters\.language|languages)",
     "submitit": r"scaling\.launchers\.slurm",
     "ray": r"scaling\.launchers\.ray",

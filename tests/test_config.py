@@ -15,7 +15,9 @@ from pydantic import TypeAdapter
 from analysis.contrasts.fit import MIN_SIZES
 from scaling import __main__ as command_line
 from scaling.__main__ import compose_points, shipped
+from scaling.child import CompressSpec, FinetuneSpec
 from scaling.config import Point
+from scaling.config_children import Finetune
 from scaling.config_errors import WANTED, ConfigError, no_such_key
 from scaling.data.filters.language import CODES
 from scaling.identity import directory_name, fingerprint, trunk_identity
@@ -269,7 +271,7 @@ def test_one_mistake_is_one_line_that_begins_with_its_field(
 def test_every_key_that_conf_leaves_open_says_what_it_wants() -> None:
     for path in shipped("conf").rglob("*.yaml"):
         text = path.read_text(encoding="utf-8")
-        package = [] if "@package _global_" in text else [path.parent.name]
+        package = [] if "@package _global_" in text else path.parent.relative_to(shipped("conf")).parts
         for keys in _left_open(yaml.safe_load(text)):
             assert ".".join([*package, *keys]).endswith(tuple(WANTED)), f"{path.stem}: {keys}"
 
@@ -294,7 +296,7 @@ def test_a_fault_of_our_own_is_not_taken_for_a_mistake_of_the_users(monkeypatch:
     def broken(*_: object) -> Point:
         raise TypeError("a fault")
 
-    monkeypatch.setattr(command_line, "read_point", broken)
+    monkeypatch.setattr(command_line, "read_points", broken)
     with pytest.raises(TypeError, match="a fault"):
         one(monkeypatch)
 
@@ -382,28 +384,42 @@ def test_a_folder_of_runs_does_not_hide_the_key_runs(monkeypatch: pytest.MonkeyP
 def test_a_shipped_sweep_states_its_question_and_composes(monkeypatch: pytest.MonkeyPatch, study: str) -> None:
     text = (shipped("sweeps") / f"{study}.yaml").read_text(encoding="utf-8")
     assert text.splitlines()[1].startswith("# ")
-    sizes = yaml.safe_load(text)["hydra"]["sweeper"]["params"]["budget.num_tokens"].split(",")
-    points = compose(monkeypatch, f"+sweeps={study}", "seed=0", f"budget.num_tokens={sizes[0]},{sizes[-1]}")
+    params = yaml.safe_load(text)["hydra"]["sweeper"]["params"]
+    sizes = params["budget.num_tokens"].split(",") if "budget.num_tokens" in params else ["2_000_000"]
+    ends = ",".join(dict.fromkeys([sizes[0], sizes[-1]]))
+    points = compose(monkeypatch, f"+sweeps={study}", "seed=0", f"budget.num_tokens={ends}")
+    if any(isinstance(point.spec, FinetuneSpec | CompressSpec) for point in points):
+        points = [point for point in points if getattr(point.spec, "start", "pretrained") == "pretrained"]
     every = {fingerprint(point.spec) for point in points}  # all of the documents is one recipe, whatever scores them
     assert len(every) >= len(points) - 2 > 1 if "keep_frac" in text else len(every) == len(points) > 1
     assert {point.spec.study.name for point in points} == {study}
-    if study != "lr_check":  # which asks at single sizes
+    if study != "lr_check" and isinstance(points[0].spec, RunSpec):  # the others ask at single sizes, or of tasks
         assert len(sizes) - points[0].spec.study.hold_out >= MIN_SIZES, "too few sizes to fit a curve"
 
 
 NAME_MORE = {"blocks", "classifier", "perplexity", "stages", "transformer", "checkpoint", "infinity", "plusplus"}
 """Choices that name domains, weights, references, a model, a drive or a precision, which no default can."""
 
+MORE = {"compress": {"none"}, "method": {"settings"}, "objective": {"none"}}
+"""Of some groups: what does not stand alone there."""
 
-WITH = {"model": ("model.kind=llama",)}
+
+WITH = {
+    "model": ("model.kind=llama",),
+    "compress": ("task=library", "seeds.finetune=[0]"),
+    "method": ("task=library", "seeds.finetune=[0]"),
+}
 """What the files of a group are composed with: not every model is of a family that the default objective trains."""
 
 
 @pytest.mark.parametrize(
-    "group", sorted(path.name for path in shipped("conf").iterdir() if path.is_dir() and path.name != "corpus")
+    "group",
+    sorted(path.name for path in shipped("conf").iterdir() if path.is_dir() and path.name not in ("corpus", "task")),
 )
 def test_every_file_of_a_group_composes(monkeypatch: pytest.MonkeyPatch, group: str) -> None:
-    choices = sorted(path.stem for path in (shipped("conf") / group).glob("*.yaml") if path.stem not in NAME_MORE)
+    choices = sorted(
+        path.stem for path in (shipped("conf") / group).glob("*.yaml") if path.stem not in MORE.get(group, NAME_MORE)
+    )
     points = compose(monkeypatch, "-m", f"{group}={','.join(choices)}", *WITH.get(group, ()))
     assert len(points) == len(choices)
 
@@ -428,7 +444,10 @@ def test_every_key_of_a_spec_is_in_the_configuration() -> None:
     run = yaml.safe_load((shipped("conf") / "run.yaml").read_text(encoding="utf-8"))
     for part in ("study", "budget", "batch", "optimizer", "seeds", "evaluation", "placement"):
         fields = RunSpec.model_fields[part].annotation.model_fields  # type: ignore[union-attr]
-        assert set(run[part]) == set(fields), part
+        assert set(run[part]) - {"finetune"} == set(fields), part
+    assert set(run["finetune"]) == set(Finetune.model_fields)
+    for part in ("batch", "schedule", "optimizer", "measuring"):
+        assert set(run["finetune"][part]) == set(Finetune.model_fields[part].annotation.model_fields), part  # type: ignore[union-attr]
 
 
 PUBLISHED = {"c4", "fineweb", "gopher"}

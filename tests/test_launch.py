@@ -6,8 +6,10 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,19 @@ def test_a_run_that_fails_leaves_a_one_line_error(
     assert status.state == "failed"
     assert re.fullmatch(error, status.error or "")
     wait_for(lambda: not processes_of(tmp_path / "run"), seconds=10)
+
+
+def loaded(queue: SimpleQueue[list[str]]) -> None:
+    queue.put([name for name in ("torchao", "transformers.modeling_utils", "deepspeed") if name in sys.modules])
+
+
+def test_the_server_loads_nothing_that_starts_cuda(lab: Lab) -> None:
+    """Torchao does, and `transformers` imports it where it is installed: the forks could use no GPU any more."""
+    queue: SimpleQueue[list[str]] = lab.context.SimpleQueue()
+    process = lab.context.Process(target=loaded, args=(queue,))
+    process.start()
+    assert queue.get() == ["transformers.modeling_utils", "deepspeed"]
+    process.join()
 
 
 def test_a_run_that_diverges_says_so_and_where(lab: Lab, spec: SpecMaker, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_joblib_counts_how_many_runs_are_side_by_side(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert Joblib(n_jobs=3).placed(Placement()).runs_per_device == 3
     assert Joblib(n_jobs=-1).placed(Placement()).runs_per_device == len(os.sched_getaffinity(0))
-    monkeypatch.setattr(study, "start_server", lambda needs_deepspeed: lab.context)
+    monkeypatch.setattr(study, "start_server", lambda modules: lab.context)
     assert run_study(seeds(spec, 2), "run", runs, lab.cache, launcher=Joblib(n_jobs=2)) == 0
     for path in runs.glob("run*/spec.json"):
         assert json.loads(path.read_text())["placement"]["runs_per_device"] == 2
@@ -131,7 +131,7 @@ def test_a_sweep_has_no_more_runs_at_once_than_joblib_is_told(
     monkeypatch.setattr(study, "launch", launched)
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: begun.append(0))
     monkeypatch.setattr(study, "time", clock)
-    monkeypatch.setattr(study, "start_server", lambda needs_deepspeed: lab.context)
+    monkeypatch.setattr(study, "start_server", lambda modules: lab.context)
     begun.append(0)
     run_study(seeds(spec, 5), "run", runs, lab.cache, launcher=Joblib(n_jobs=2))
     assert [num for num in begun if num] == [2, 2, 1]
@@ -140,7 +140,7 @@ def test_a_sweep_has_no_more_runs_at_once_than_joblib_is_told(
 def test_a_sweep_in_jobs_of_submitit_is_the_sweep_here_and_a_run_that_fails_leaves_the_others(
     lab: Lab, spec: SpecMaker, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(study, "start_server", lambda needs_deepspeed: lab.context)
+    monkeypatch.setattr(study, "start_server", lambda modules: lab.context)
     check_a_sweep(LOCAL, spec, lab, runs)
     assert "2 jobs submitted" in capsys.readouterr().out
 
@@ -227,7 +227,7 @@ def test_a_sweep_in_tasks_of_ray_is_the_sweep_here(
     lab: Lab, spec: SpecMaker, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray = pytest.importorskip("ray")
-    monkeypatch.setattr(study, "start_server", lambda needs_deepspeed: lab.context)
+    monkeypatch.setattr(study, "start_server", lambda modules: lab.context)
     try:
         check_a_sweep(Ray(num_cpus=0.5), spec, lab, runs)
     finally:

@@ -32,7 +32,7 @@ def runs(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _one_server(monkeypatch: pytest.MonkeyPatch, server: ForkServerContext) -> None:
-    monkeypatch.setattr(study, "start_server", lambda needs_deepspeed: server)
+    monkeypatch.setattr(study, "start_server", lambda modules: server)
 
 
 def seeds(spec: SpecMaker, num: int, **changes: object) -> list[RunSpec]:
@@ -58,7 +58,7 @@ def test_runs_that_fail_leave_the_others_running_and_only_they_are_retried(
 ) -> None:
     specs = seeds(spec, 6, **{"placement.runs_per_device": 2})
     bad = {0: "exception", 1: "exit", 3: "kill", 4: "exit without error"}
-    monkeypatch.setattr(study, "start_server", lambda needs_deepspeed: Saboteur(lab.context, bad))
+    monkeypatch.setattr(study, "start_server", lambda modules: Saboteur(lab.context, bad))
     assert run_study(specs, "run", runs, lab.cache) == 1
     assert states(runs) == {
         "run0": "failed",
@@ -74,12 +74,12 @@ def test_runs_that_fail_leave_the_others_running_and_only_they_are_retried(
     assert "and more" not in output
 
     done = {path: times(path) for path in runs.glob("run[25]*")}
-    monkeypatch.setattr(study, "start_server", lambda needs_deepspeed: lab.context)
+    monkeypatch.setattr(study, "start_server", lambda modules: lab.context)
     assert run_study(specs, "run", runs, lab.cache) == 0
     assert set(states(runs).values()) == {"complete"}
     assert {path: times(path) for path in done} == done
 
-    def never(needs_deepspeed: bool) -> ForkServerContext:
+    def never(modules: list[str]) -> ForkServerContext:
         raise AssertionError("nothing is left to run")
 
     monkeypatch.setattr(study, "start_server", never)
@@ -191,7 +191,7 @@ def test_a_run_that_diverged_is_an_outcome_and_not_tried_again(
     assert run_study(specs, "run", runs, lab.cache) == 1
     (run_dir,) = runs.glob("run*")
     before = times(run_dir)
-    monkeypatch.setattr(study, "start_server", lambda needs_deepspeed: pytest.fail("nothing is left to run"))
+    monkeypatch.setattr(study, "start_server", lambda modules: pytest.fail("nothing is left to run"))
     capsys.readouterr()
     assert run_study(specs, "run", runs, lab.cache) == 1
     assert f"{run_dir.name} diverged and is left as it is; to train it again, remove" in capsys.readouterr().out
@@ -213,7 +213,7 @@ def test_runs_that_do_not_stop_when_they_are_asked_are_killed(
 ) -> None:
     stop = Stop()
     deaf = lab.trap("scaling.train.pretrain", "learning_rate_factor", count=5, signal=signal.SIGSTOP)
-    monkeypatch.setattr(study, "start_server", lambda needs_deepspeed: deaf.context)
+    monkeypatch.setattr(study, "start_server", lambda modules: deaf.context)
     monkeypatch.setattr(study, "SECONDS_TO_STOP", 1.0)
     ask = threading.Timer(3, lambda: setattr(stop, "is_requested", True))
     ask.start()

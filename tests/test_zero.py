@@ -43,6 +43,10 @@ NVME = {"device": "nvme", "nvme_path": "/drive"}
             "zero.zero_quantized_weights=True needs precision bf16 or fp16, got fp32",
         ),
         ({"precision": "bf16", "placement.ranks": 2}, "precision=bf16 on several ranks needs zero.stage 1, 2 or 3"),
+        (
+            {"precision": "bf16", "placement.engine": "deepspeed"},
+            "precision=bf16 with placement.engine=deepspeed needs zero.stage 1, 2 or 3",
+        ),
         ({"precision": "fp16"}, "precision=fp16 needs zero.stage 1, 2 or 3"),
         (
             {"zero.stage": 3, "zero.offload_param": {"device": "cpu"}, "placement.compile": True},
@@ -63,6 +67,25 @@ def test_runs_recorded_with_the_old_offload_key_are_read(spec: SpecMaker) -> Non
     assert Zero.model_validate({"stage": 2, "offload": "cpu"}).offload_optimizer.device == "cpu"
     with pytest.raises(ValidationError, match="extra"):
         Zero.model_validate({"stage": 2, "offload": "moon"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, False),
+        *(({"zero.stage": stage}, False) for stage in (1, 2, 3)),
+        ({"placement.ranks": 2}, True),
+        ({"placement.engine": "deepspeed"}, True),
+        ({"zero.stage": 1, "precision": "fp16"}, True),
+        ({"zero.stage": 1, "zero.offload_optimizer": {"device": "cpu"}}, True),
+        ({"zero.stage": 3, "zero.offload_param": {"device": "cpu"}}, True),
+        ({"zero.stage": 3, "zero.zero_quantized_weights": True, "precision": "bf16", "placement.device": "cuda"}, True),
+    ],
+)
+def test_deepspeed_is_needed_where_there_is_something_to_share_offload_scale_or_round(
+    spec: SpecMaker, changes: dict[str, Any], expected: bool
+) -> None:
+    assert spec(changes).needs_deepspeed == expected
 
 
 def test_where_a_run_keeps_its_optimiser_is_not_its_identity(spec: SpecMaker) -> None:

@@ -9,17 +9,17 @@ from typing import Literal
 
 from pydantic import field_validator
 
+from scaling.child import AnySpec
 from scaling.devices import check_devices, seats
 from scaling.launchers.launcher import Launcher
 from scaling.nodes import find_hosts
 from scaling.placement import Placement
-from scaling.spec import RunSpec
 
 
 class OnThisMachine(Launcher):
     """The sweep's own process starts each run in a process of its own."""
 
-    def check(self, folders: Iterable[Path], specs: Collection[RunSpec]) -> None:
+    def check(self, folders: Iterable[Path], specs: Collection[AnySpec]) -> None:
         check_devices(specs)
         for placement in {spec.placement for spec in specs}:
             find_hosts(placement)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from scaling.child import AnySpec
 from scaling.part import Part
-from scaling.spec import RunSpec
 
 OF_ONE_MACHINE = ("/tmp", "/var/tmp", "/dev/shm")
 
@@ -33,7 +33,7 @@ Over = Callable[[], list[str | None]]
 class Launcher(Part):
     """A place to start runs."""
 
-    def check(self, folders: Iterable[Path], specs: Collection[RunSpec]) -> None:
+    def check(self, folders: Iterable[Path], specs: Collection[AnySpec]) -> None:
         """ValueError, before anything is prepared, if this machine or a setting does not let runs start.
 
         folders: where they read and write. specs: the runs to start.

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from scaling.child import AnySpec
 from scaling.launchers.launcher import Elsewhere, Over, Task, check_installed, check_shared
-from scaling.spec import RunSpec
 
 
 class Ray(Elsewhere):
@@ -20,7 +20,7 @@ class Ray(Elsewhere):
     num_cpus: float = Field(default=1, ge=0)
     num_gpus: float = Field(default=0, ge=0)
 
-    def check(self, folders: Iterable[Path], specs: Collection[RunSpec]) -> None:
+    def check(self, folders: Iterable[Path], specs: Collection[AnySpec]) -> None:
         check_installed("ray", "ray")
         if self.address is not None:
             check_shared(folders, "ray")

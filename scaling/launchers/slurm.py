@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from joblib import cpu_count
 from pydantic import Field
 
+from scaling.child import AnySpec
 from scaling.devices import check_devices
 from scaling.files import write_json
 from scaling.launchers.launcher import Elsewhere, Over, Task, check_installed, check_shared
-from scaling.spec import RunSpec
 
 if TYPE_CHECKING:
     import submitit
@@ -47,7 +47,7 @@ class Slurm(Elsewhere):
     setup: tuple[str, ...] = ()
     additional_parameters: dict[str, str | int | bool] = Field(default={})
 
-    def check(self, folders: Iterable[Path], specs: Collection[RunSpec]) -> None:
+    def check(self, folders: Iterable[Path], specs: Collection[AnySpec]) -> None:
         check_installed("submitit", "slurm")
         if self.cluster == "slurm":
             if shutil.which("sbatch") is None:

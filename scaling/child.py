@@ -1,0 +1,197 @@
+"""Runs that go on from another run: FinetuneSpec from pretraining, CompressSpec from fine-tuning; all that they are.
+
+A child holds the whole spec of its parent. So its parent is found by fingerprint, trained if it is missing, and never
+trained twice; and all that the parent was trained on is in the child's record.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from scaling.compression import Compression
+from scaling.files import write_json
+from scaling.method import Method
+from scaling.model import ENCODER_DECODERS
+from scaling.part import Name, Part, Share
+from scaling.placement import Placement, Precision, Zero, check_placement, needs_deepspeed
+from scaling.spec import TRAINS, AdamW, NoObjective, RunSpec, Study, Tracking
+from scaling.task import AnyTask, check_metric
+
+WRITERS = (*TRAINS["clm"], *ENCODER_DECODERS)
+"""The families of models that write texts."""
+
+
+class TaskBatch(Part):
+    """The rows of one optimiser step, over all ranks.
+
+    max_length: tokens that a text is cut to; None: as long as the parent's sequences.
+    """
+
+    num_sequences: int = Field(default=32, ge=1)
+    max_length: int | None = Field(default=None, ge=8)
+
+
+class LinearDecay(Part):
+    """Linear warmup, then linear decay to 0 at the end.
+
+    num_epochs: passes over the training rows, but at least `min_steps` optimiser steps: with a few labels, few epochs
+    are a handful of steps (Mosbach et al. 2021).
+    """
+
+    num_epochs: float = Field(default=3.0, gt=0)
+    min_steps: int = Field(default=0, ge=0)
+    warmup_frac: Share = 0.1
+
+
+class Measuring(Part):
+    """How often validation is measured while a model learns, and how its intervals are made.
+
+    num_resamples: of the rows, for an interval. max_rows: of validation and test, None: all.
+    """
+
+    num_evaluations: int = Field(default=3, ge=1)
+    num_resamples: int = Field(default=1000, ge=100)
+    max_rows: int | None = Field(default=None, ge=1)
+
+
+class FinetuneSpec(Part):
+    """One fine-tuning, in full.
+
+    start: the parent as it was trained, or as it began (`initial`): random weights, or the checkpoint that it names.
+    num_examples: labelled rows trained on, nested subsets of each other; None: all. seed: of the head, the subset, the
+    order of rows, and dropout. content: the fingerprint of what each split of the task holds.
+    """
+
+    kind: Literal["finetune"] = "finetune"
+    name: Name
+    study: Study
+    parent: RunSpec
+    start: Literal["pretrained", "initial"] = "pretrained"
+    task: AnyTask
+    method: Method = Method()
+    num_examples: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    batch: TaskBatch = TaskBatch()
+    schedule: LinearDecay = LinearDecay()
+    optimizer: AdamW
+    measuring: Measuring = Measuring()
+    precision: Precision = "fp32"
+    content: dict[str, str]
+    zero: Zero = Zero()
+    placement: Placement = Placement()
+    tracking: Tracking = Tracking()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> FinetuneSpec:
+        check_metric(self.task)
+        if self.start == "pretrained" and isinstance(self.parent.objective, NoObjective):
+            raise ValueError(
+                "finetune.start must be initial with objective=none, which pretrains nothing, got pretrained"
+            )
+        family = self.parent.anatomy.family
+        if self.task.kind == "generation" and family not in WRITERS:
+            raise ValueError(f"task.kind=generation wants a model that writes, one of {list(WRITERS)}, got {family}")
+        if self.task.kind != "generation" and family in ENCODER_DECODERS:
+            raise ValueError(
+                f"model {family} is fine-tuned on tasks of kind generation only, got task.kind={self.task.kind}"
+            )
+        check_placement(self.zero, self.placement, self.precision)
+        longest = self.parent.anatomy.max_length
+        if self.max_length > longest:
+            raise ValueError(
+                f"finetune.batch.max_length must be at most the model's {longest} positions, got {self.max_length}"
+            )
+        per_pass = self.placement.ranks * (self.placement.micro_batch or 1)
+        if self.batch.num_sequences % per_pass:
+            raise ValueError(
+                f"finetune.batch.num_sequences must be a multiple of placement.ranks x micro_batch = {per_pass},"
+                f" got {self.batch.num_sequences}"
+            )
+        return self
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that a text is cut to."""
+        return self.batch.max_length or self.parent.batch.sequence_length
+
+    @property
+    def micro_batch(self) -> int:
+        """Rows per rank and forward pass."""
+        return self.placement.micro_batch or self.batch.num_sequences // self.placement.ranks
+
+    @property
+    def needs_deepspeed(self) -> bool:
+        """Whether one process of plain torch does not do."""
+        return needs_deepspeed(self.zero, self.placement, self.precision)
+
+
+class CompressSpec(Part):
+    """One compression of a fine-tuned model, measured on its task."""
+
+    kind: Literal["compress"] = "compress"
+    name: Name
+    study: Study
+    parent: FinetuneSpec
+    compress: Compression
+    measuring: Measuring = Measuring()
+    zero: Zero = Zero()
+    placement: Placement = Placement()
+    tracking: Tracking = Tracking()
+
+    @property
+    def needs_deepspeed(self) -> bool:
+        """Whether one process of plain torch does not do: compression is of one process."""
+        return False
+
+
+AnySpec = RunSpec | FinetuneSpec | CompressSpec
+ChildSpec = FinetuneSpec | CompressSpec
+
+
+def parent_of(spec: AnySpec) -> AnySpec | None:
+    """The run that must be complete before this one; None where there is none."""
+    if isinstance(spec, CompressSpec) or (isinstance(spec, FinetuneSpec) and spec.start == "pretrained"):
+        return spec.parent
+    return None
+
+
+def pretraining_of(spec: AnySpec) -> RunSpec:
+    """The pretraining that a run goes back to."""
+    return spec if isinstance(spec, RunSpec) else pretraining_of(spec.parent)
+
+
+def task_of(spec: ChildSpec) -> AnyTask:
+    """The task that a child is measured on."""
+    return spec.task if isinstance(spec, FinetuneSpec) else spec.parent.task
+
+
+def write_spec(path: Path, spec: AnySpec) -> None:
+    """Write `spec.json`."""
+    write_json(path, spec.model_dump(mode="json"))
+
+
+SPECS: Mapping[str, type[RunSpec] | type[FinetuneSpec] | type[CompressSpec]] = {
+    "pretrain": RunSpec,
+    "finetune": FinetuneSpec,
+    "compress": CompressSpec,
+}
+"""By the `kind` in spec.json, which pretraining does not have; also W&B's job types."""
+
+
+def read_spec(path: Path) -> AnySpec:
+    """Read `spec.json` of any run; ValueError if it is none."""
+    tree: Any = json.loads(path.read_text(encoding="utf-8"))
+    kind = str(tree.get("kind", "pretrain")) if isinstance(tree, dict) else ""
+    if kind not in SPECS:
+        raise ValueError(f"{path}: kind must be one of {list(SPECS)}, got {kind!r}")
+    return SPECS[kind].model_validate(tree)
+
+
+def job_type(spec: AnySpec) -> str:
+    """W&B's word for what a run does."""
+    return "pretrain" if isinstance(spec, RunSpec) else spec.kind

@@ -1,0 +1,162 @@
+"""From the sections task, method, compress and finetune of a configuration to the runs that they ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from scaling.child import AnySpec, CompressSpec, FinetuneSpec, LinearDecay, Measuring, TaskBatch
+from scaling.compression import Compression, Distillation
+from scaling.config_errors import ConfigError, checked, lines_of
+from scaling.identity import digest
+from scaling.method import Full, Method
+from scaling.model import Checkpoint
+from scaling.part import Part
+from scaling.spec import AdamW, RunSpec, check_pretrains
+from scaling.status import short
+from scaling.task import AnyTask
+
+CHILD_SECTIONS = ("task", "method", "compress", "finetune")
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Finetune(Part):
+    """What the section `finetune` says; see FinetuneSpec."""
+
+    start: Literal["pretrained", "initial"]
+    num_examples: int | None = Field(ge=1)
+    batch: TaskBatch
+    schedule: LinearDecay
+    optimizer: AdamW
+    measuring: Measuring
+
+
+class Asked(Part):
+    """What a configuration asks for beyond pretraining."""
+
+    task: AnyTask
+    method: Method
+    compress: Compression | None
+    finetune: Finetune
+
+
+class FinetuneSeeds(Part):
+    """The seeds of fine-tuning: each is a run."""
+
+    finetune: tuple[Seed, ...] = Field(min_length=1)
+
+
+class Tasks:
+    """What tasks hold, each looked up once and not at every point of a sweep."""
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+        self._known: dict[str, tuple[AnyTask, dict[str, str]]] = {}
+
+    def resolve(self, task: AnyTask) -> tuple[AnyTask, dict[str, str]]:
+        """A task that says all that it means, and the fingerprint of what each split holds."""
+        from scaling.data.tasks.read import resolve_task
+
+        asked = digest(task.model_dump(mode="json"))
+        if asked not in self._known:
+            self._known[asked] = resolve_task(task, self._cache)
+        return self._known[asked]
+
+
+def children(
+    pretraining: RunSpec, asked: Mapping[str, Any], seeds: Any, name: str | None, tasks: Tasks
+) -> list[AnySpec]:
+    """The runs that a configuration asks for: that of pretraining itself where it names no task.
+
+    Raises ConfigError, or ValueError for what a task's rows do not hold.
+    """
+    if asked.get("task") is None:
+        if asked.get("compress") is not None:
+            raise ConfigError([f"compress needs a task to be measured on: task=..., got {asked['compress']['kind']}"])
+        check_pretrains(pretraining)
+        return [pretraining]
+    tree = {key: asked.get(key) for key in CHILD_SECTIONS}
+    tree["compress"] = _with_family(tree["compress"], pretraining)
+    wanted = checked(Asked, tree, tree)
+    each_seed = checked(FinetuneSeeds, {"finetune": seeds}, {"finetune": seeds}, "seeds").finetune
+    task, content = tasks.resolve(wanted.task)
+    shared = {
+        "study": pretraining.study,
+        "zero": pretraining.zero,
+        "placement": pretraining.placement,
+        "tracking": pretraining.tracking,
+        "measuring": wanted.finetune.measuring,
+    }
+    specs: list[AnySpec] = []
+    for seed in dict.fromkeys(each_seed):
+        tuned = _checked_spec(
+            FinetuneSpec,
+            {
+                **shared,
+                "name": name or "run",
+                "parent": pretraining,
+                "start": wanted.finetune.start,
+                "task": task,
+                "method": wanted.method,
+                "num_examples": wanted.finetune.num_examples,
+                "seed": seed,
+                "batch": wanted.finetune.batch,
+                "schedule": wanted.finetune.schedule,
+                "optimizer": wanted.finetune.optimizer,
+                "precision": pretraining.precision,
+                "content": content,
+            },
+        )
+        tuned = tuned.model_copy(update={"name": name or _finetune_name(tuned)})
+        if wanted.compress is None:
+            specs.append(tuned)
+            continue
+        compressed = _checked_spec(
+            CompressSpec, {**shared, "name": name or "run", "parent": tuned, "compress": wanted.compress}
+        )
+        specs.append(compressed.model_copy(update={"name": name or _compress_name(compressed)}))
+    return specs
+
+
+def _with_family(compress: Any, pretraining: RunSpec) -> Any:
+    """A student is of its teacher's family where it names none."""
+    if not isinstance(compress, Mapping) or not isinstance(student := compress.get("student"), Mapping):
+        return compress
+    return {**compress, "student": {**student, "kind": student.get("kind") or pretraining.anatomy.family}}
+
+
+def _checked_spec(kind: Any, fields: Mapping[str, Any]) -> Any:
+    """A spec of a child, whose own checks name the fields as a configuration does."""
+    try:
+        return TypeAdapter(kind).validate_python(fields)
+    except ValidationError as error:
+        raise ConfigError(lines_of(error, fields)) from None
+
+
+def _finetune_name(spec: FinetuneSpec) -> str:
+    """Such as `sst2-n500-lora-docs80-code20-1M-s0-f2`: a label for people; the fingerprint tells runs apart."""
+    parent = spec.parent
+    start = parent.name
+    if spec.start == "initial":
+        start = "checkpoint" if isinstance(parent.model, Checkpoint) else f"scratch-s{parent.seeds.init}"
+    adaptation = spec.method.adaptation
+    parts = [
+        spec.task.name[:20].rstrip("-."),
+        *([f"n{short(spec.num_examples)}"] if spec.num_examples else []),
+        *([] if isinstance(adaptation, Full) else [adaptation.kind]),
+    ]
+    return f"{'-'.join(parts)}-{start}"[:60].rstrip("-.") + f"-f{spec.seed}"
+
+
+def _compress_name(spec: CompressSpec) -> str:
+    """Such as `magnitude50-sst2-...`."""
+    compress = spec.compress
+    dose = getattr(compress, "frac", None)
+    label = compress.kind if dose is None else f"{compress.kind}{dose * 100:.3g}"
+    if isinstance(compress, Distillation):
+        label = f"distilled{compress.student.hidden_size}x{compress.student.num_layers}"
+    return f"{label}-{spec.parent.name}"[:64].rstrip("-.")
