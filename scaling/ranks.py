@@ -7,10 +7,10 @@ import os
 import torch
 from torch import Tensor, distributed
 
-from scaling.spec import RunSpec
+from scaling.child import AnySpec
 
 
-def device_of(spec: RunSpec) -> torch.device:
+def device_of(spec: AnySpec) -> torch.device:
     """The device of this rank."""
     kind = spec.placement.device
     if kind == "cuda" or (kind == "auto" and torch.cuda.is_available()):
@@ -18,7 +18,7 @@ def device_of(spec: RunSpec) -> torch.device:
     return torch.device("cpu")
 
 
-def join_ranks(spec: RunSpec) -> None:
+def join_ranks(spec: AnySpec) -> None:
     """Enter the process group of a run of several ranks, whose launcher has told each where to meet the others."""
     device = device_of(spec)
     if device.type == "cuda":
@@ -77,6 +77,36 @@ def any_rank(is_so: bool) -> bool:
     shared = torch.tensor([int(is_so)])
     distributed.all_reduce(shared, distributed.ReduceOp.MAX)
     return bool(shared.item())
+
+
+class Vote:
+    """A question that all ranks are asked again and again, between their CPUs, so it waits for no device.
+
+    But for the first, the answer is the last one's: to wait until the others are asked, too, took 2.9 of 14 ms of a
+    step (two H200, 5 M parameters).
+    """
+
+    def __init__(self) -> None:
+        self._asked: tuple[Tensor, distributed.Work] | None = None
+
+    def any(self, is_so: bool) -> bool:
+        """Whether it was so on any rank when they were last asked; alone, whether it is so. Every rank must ask."""
+        if num_ranks() == 1:
+            return is_so
+        if any_rank(is_so) if self._asked is None else self.close():
+            return True
+        shared = torch.tensor([int(is_so)])
+        self._asked = shared, distributed.all_reduce(shared, distributed.ReduceOp.MAX, async_op=True)
+        return False
+
+    def close(self) -> bool:
+        """Hear the last answer; without it, a rank may leave while another still asks."""
+        if self._asked is None:
+            return False
+        shared, asking = self._asked
+        asking.wait()
+        self._asked = None
+        return bool(shared.item())
 
 
 def min_over_ranks(value: int) -> int:

@@ -18,6 +18,20 @@ summary   state, error, ledger/..., flops (C), seconds (of all attempts), phase/
           steps_left_out (of those trained, for a loss or gradient that was no number, or overflowed fp16),
           elastic (it went on under another placement: equal to float tolerance, not in bits)
 
+Of children, job_type finetune or compress. config: schema, fingerprint, results_version, spec (the whole, with that of
+          the parent), num_params (N of the model, without embeddings), environment, task_data (TaskData.facts, and
+          what was made of the training rows)
+history   by `examples` (rows trained on): train/*, perf/examples_per_second, perf/memory_bytes, phase/*; and at each
+          evaluation task/<task>/validation/<metric>
+summary   state, error, seconds, phase/..., examples, steps, best_step, num_train_rows, steps_left_out, elastic,
+          task/<task>/<metric>, with _lo and _hi (of test, 95 %), task/<task>/num_items, task/<task>/details (JSON),
+          task/<task>/validation/<metric>, with _lo and _hi; baseline/<name>/<metric>, with _lo and _hi;
+          parent/fingerprint, parent/tokens (0 where it starts from the parent's first weights), parent/unique_tokens,
+          parent/flops, parent/loss/<domain>, parent/ledger/<domain>/{weight,realised_weight,tokens,unique_tokens};
+          of a compression cost/{bytes,latency_ms_batch1,latency_ms_batch32,rows_per_second_batch1,
+          rows_per_second_batch32,peak_memory_bytes,num_params,nonzero_params}, the same under cost/original/..., and
+          task_original/<task>/<metric>
+
 A restart writes a further file under the same run id and repeats the points it resumed from.
 """
 
@@ -33,11 +47,17 @@ from typing import Any
 import wandb
 import wandb.sdk.launch  # wandb.init imports it: most of a second in each run, if not done here before the fork
 
-from scaling.identity import RESULTS_VERSION, digest, directory_name, fingerprint
-from scaling.record import EvalPoint
+from scaling.child import AnySpec, CompressSpec, FinetuneSpec, job_type
+from scaling.identity import COMPRESS_VERSION, FINETUNE_VERSION, RESULTS_VERSION, digest, directory_name, fingerprint
+from scaling.record import EvalPoint, Measurement
 from scaling.spec import RunSpec
 
 SCHEMA = 1
+VERSIONS: dict[type[AnySpec], int] = {
+    RunSpec: RESULTS_VERSION,
+    FinetuneSpec: FINETUNE_VERSION,
+    CompressSpec: COMPRESS_VERSION,
+}
 
 
 class Tracker:
@@ -47,17 +67,18 @@ class Tracker:
     safe in `points.jsonl`, and a restart repeats them.
     """
 
-    def __init__(self, spec: RunSpec, run_dir: Path, facts: dict[str, Any]) -> None:
+    def __init__(self, spec: AnySpec, run_dir: Path, facts: dict[str, Any]) -> None:
         """Open the log in `run_dir/wandb`. facts: N, FLOPs per token and environment, for the config."""
         os.environ["WANDB_SILENT"] = "true"
         os.environ["WANDB_MODE"] = spec.tracking.mode  # else an offline run makes ready to send telemetry
         os.environ.pop("WANDB_SERVICE", None)  # one shared with other runs would hold the id of a killed run
+        self._amount = "tokens" if isinstance(spec, RunSpec) else "examples"
         self._writer = ThreadPoolExecutor(1, "wandb")
         self._last: Future[None] = Future()
         self._last.set_result(None)
         self._later(lambda: self._open(spec, run_dir, facts))
 
-    def _open(self, spec: RunSpec, run_dir: Path, facts: dict[str, Any]) -> None:
+    def _open(self, spec: AnySpec, run_dir: Path, facts: dict[str, Any]) -> None:
         identity = fingerprint(spec)
         self._run = wandb.init(
             dir=run_dir,
@@ -67,12 +88,12 @@ class Tracker:
             id=digest(spec.study.name)[:8] + identity[:16],
             name=directory_name(spec),
             group=spec.study.name,
-            job_type="pretrain",
+            job_type=job_type(spec),
             resume="allow" if spec.tracking.mode == "online" else None,
             config={
                 "schema": SCHEMA,
                 "fingerprint": identity,
-                "results_version": RESULTS_VERSION,
+                "results_version": VERSIONS[type(spec)],
                 "spec": spec.model_dump(mode="json"),
                 **facts,
             },
@@ -85,9 +106,9 @@ class Tracker:
                 x_save_requirements=False,  # 0.1 to 0.3 s; what counts is in the environment
             ),
         )
-        self._run.define_metric("tokens")
-        for prefix in ("train", "perf", "phase", "eval"):
-            self._run.define_metric(f"{prefix}/*", step_metric="tokens")
+        self._run.define_metric(self._amount)
+        for prefix in ("train", "perf", "phase", "eval", "task"):
+            self._run.define_metric(f"{prefix}/*", step_metric=self._amount)
 
     def _later(self, write: Callable[[], object]) -> None:
         """Have it done after all before. Raises what went wrong with one of those."""
@@ -107,11 +128,20 @@ class Tracker:
 
     def data_card(self, card: dict[str, Any]) -> None:
         """Add the run's data card, JSON, to the config."""
-        self._later(lambda: self._run.config.update({"data_card": card}, allow_val_change=True))
+        self.config({"data_card": card})
 
-    def training(self, tokens: int, facts: dict[str, float]) -> None:
-        """Log a look at the training, by the names of the schema."""
-        self._log({"tokens": tokens, **facts})
+    def config(self, facts: dict[str, Any]) -> None:
+        """Add what is known by now to the config, JSON."""
+        self._later(lambda: self._run.config.update(facts, allow_val_change=True))
+
+    def training(self, amount: int, facts: dict[str, float]) -> None:
+        """Log a look at the training after so many tokens, or rows, by the names of the schema."""
+        self._log({self._amount: amount, **facts})
+
+    def measurement(self, task: str, measurement: Measurement) -> None:
+        """Log what validation came to."""
+        metrics = {f"task/{task}/validation/{name}": value for name, value in measurement.metrics.items()}
+        self._log({self._amount: measurement.examples, **metrics})
 
     def point(self, point: EvalPoint) -> None:
         """Log one EvalPoint with its exact sums."""

@@ -15,6 +15,7 @@ from scaling.data.stream import MixtureStream
 from scaling.ranks import device_of, num_ranks, this_rank
 from scaling.spec import RunSpec
 from scaling.train.objective import Examples, make_examples, num_draws, token_weight
+from scaling.train.tensors import RowTensors
 
 CHUNK_TOKENS = {"cpu": 2**14, "cuda": 2**18}
 """Tokens that are made into examples at once: numpy's and the transfer's fixed costs are shared by many steps."""
@@ -25,12 +26,13 @@ class Batch:
     """What one optimiser step trains on.
 
     first_sequence: where in the stream the whole batch begins. examples: of this rank's share, on its device.
-    weight: what each predicted token weighs in the mean over all targets of the batch (`token_weight`), on the device.
+    weight: what a target that is predicted weighs in the mean over all targets of the batch (`token_weight`), or, of a
+    fine-tuning, in the mean over its rows; on the device.
     """
 
     step: int
     first_sequence: int
-    examples: Examples
+    examples: RowTensors
     weight: Tensor
 
 

@@ -1,8 +1,8 @@
 """Checkpoints: written beside, flushed, read back, renamed; hashed; only what verifies is read.
 
-A checkpoint is a folder `step-00000123` with `weights.safetensors`, `exp_avg.safetensors`, `exp_avg_sq.safetensors`
-and, written last, `manifest.json`: step, owner, numerics, the numbers of loss scaling, every file's SHA-256, its own
-SHA-256. Nothing is ever unpickled.
+A checkpoint is a folder `step-00000123` with `weights.safetensors`, `exp_avg.safetensors`, `exp_avg_sq.safetensors`,
+of a fine-tuning also `besides.safetensors`, and, written last, `manifest.json`: step, owner, numerics, the numbers of
+loss scaling, every file's SHA-256, its own SHA-256. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def save_checkpoint(folder: Path, state: TrainState, owner: str) -> Path:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-", ignore_cleanup_errors=True) as name:
             beside = Path(name)
             hashes = {}
-            for part in TENSORS:
+            for part in (*TENSORS, *(("besides",) if state.besides else ())):
                 file = beside / f"{part}.safetensors"
                 hashes[file.name] = _write(file, getattr(state, part))
             manifest = {
@@ -105,11 +105,12 @@ def _read(path: Path, owner: str) -> TrainState:
         raise ValueError(f"manifest.json: it belongs to {manifest['owner'][:8]}, not to {owner[:8]}")
     if path.name != f"step-{manifest['step']:08d}":
         raise ValueError(f"manifest.json says step {manifest['step']}")
-    names = {f"{name}.safetensors" for name in TENSORS}
+    parts = [*TENSORS, *(["besides"] if "besides.safetensors" in manifest["sha256"] else [])]
+    names = {f"{name}.safetensors" for name in parts}
     if found := {file.name for file in path.iterdir()} ^ names ^ {"manifest.json"}:
         raise ValueError(f"it lacks, or should not have, {', '.join(sorted(found))}")
     tensors = {}
-    for name in TENSORS:
+    for name in parts:
         file = path / f"{name}.safetensors"
         if file_sha256(file) != manifest["sha256"][file.name]:
             raise ValueError(f"the hash of {file.name} does not match its manifest")

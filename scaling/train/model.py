@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from transformers import (
     AttentionInterface,
+    BartConfig,
+    BartForConditionalGeneration,
     BertConfig,
     BertForMaskedLM,
     BertForPreTraining,
@@ -24,6 +26,8 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -44,6 +48,8 @@ class Family:
 
     without_dropout: one pass over fresh data does not overfit, and resume needs no random state.
     keys: what its config calls by another name. ends: the special tokens that our end of text is.
+    attention: the function that `transformers` is to attend with; of an encoder-decoder, whose three kinds of attention
+    want three masks, its own, for which it makes them.
     transform: of the last hidden state, before the projection onto the vocabulary; [..., h] to [..., h].
     """
 
@@ -54,6 +60,7 @@ class Family:
     ends: tuple[str, ...] = ("bos", "eos")
     is_causal: bool = False
     has_local_layers: bool = False
+    attention: str = UNMASKED
     transform: Callable[[PreTrainedModel, Tensor], Tensor] = lambda model, hidden: hidden
 
 
@@ -80,6 +87,13 @@ FAMILIES = {
         has_local_layers=True,
         transform=lambda model, hidden: model.head(hidden),
     ),
+    "t5": Family(T5Config, T5ForConditionalGeneration, {"dropout_rate": 0.0}, attention="sdpa"),
+    "bart": Family(
+        BartConfig,
+        BartForConditionalGeneration,
+        {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0},
+        attention="sdpa",
+    ),
 }
 """By `model_type`, as a config.json has it."""
 
@@ -99,11 +113,9 @@ def build_model(spec: RunSpec) -> PreTrainedModel:
     the run was specified, or lack weights.
     """
     torch.manual_seed(spec.seeds.init)
-    family = FAMILIES[spec.anatomy.family]
-    model = BertForPreTraining if isinstance(spec.objective, MaskedNextSentence) else family.model
-    settings = {**family.without_dropout, "attn_implementation": UNMASKED}
+    family, model, settings = _ways(spec)
     if isinstance(spec.model, Checkpoint):
-        return _placed(spec, _read(spec.model, family, model, settings))
+        return _placed(spec, _read(checked_folder(spec.model), family, model, settings))
     tokenizer = spec.tokenizer
     shape = spec.model.config(tokenizer.vocab_size, spec.batch.sequence_length)
     config = family.config(
@@ -118,6 +130,18 @@ def build_model(spec: RunSpec) -> PreTrainedModel:
     return _placed(spec, model(config))
 
 
+def read_model(spec: RunSpec, folder: Path) -> PreTrainedModel:
+    """The model that a run of `spec` has left in `folder`, on the CPU in fp32. ValueError if it lacks weights."""
+    return _placed(spec, _read(folder, *_ways(spec)))
+
+
+def _ways(spec: RunSpec) -> tuple[Family, type[PreTrainedModel], dict[str, object]]:
+    """The family of a run's model, its class, and its settings."""
+    family = FAMILIES[spec.anatomy.family]
+    model = BertForPreTraining if isinstance(spec.objective, MaskedNextSentence) else family.model
+    return family, model, {**family.without_dropout, "attn_implementation": family.attention}
+
+
 def _placed(spec: RunSpec, model: PreTrainedModel) -> PreTrainedModel:
     if spec.placement.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -125,9 +149,8 @@ def _placed(spec: RunSpec, model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _read(
-    checkpoint: Checkpoint, family: Family, model: type[PreTrainedModel], settings: Mapping[str, object]
+    folder: Path, family: Family, model: type[PreTrainedModel], settings: Mapping[str, object]
 ) -> PreTrainedModel:
-    folder = checked_folder(checkpoint)
     config = family.config.from_pretrained(folder, **family.without_dropout)
     read, report = model.from_pretrained(
         folder,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,15 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from scaling.spec import AnyTokenizer, CausalLM, MaskedNextSentence, Objective
+from scaling.spec import AnyTokenizer, CausalLM, MaskedNextSentence, NoObjective, Objective
+from scaling.train.attention import attention_options, document_mask
 from scaling.train.model import FAMILIES, has_pairs
+from scaling.train.tensors import RowTensors
 
 NOT_PREDICTED = -100
 """The target of a position at which nothing is predicted, as torch and `transformers` mark it: it costs 0 nats."""
 
 
 @dataclass(frozen=True, slots=True)
-class Examples:
+class Examples(RowTensors):
     """inputs [n, T]; targets [n, P]: the tokens to predict, or NOT_PREDICTED.
 
     positions [n, P]: from where in the input they are predicted; None: from all but the last.
@@ -35,33 +36,10 @@ class Examples:
     segments: Tensor | None = None
     exchanged: Tensor | None = None
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Those that are there, by name: what TokenLoss takes."""
-        return {field.name: tensor for field in fields(self) if (tensor := getattr(self, field.name)) is not None}
-
-    def rows(self, some: slice) -> Examples:
-        """The examples of some sequences."""
-        return self._each(lambda tensor: tensor[some])
-
-    def to(self, device: torch.device) -> Examples:
-        """The same on a device; to a GPU from pinned memory, so that nobody waits for the copy."""
-        is_far = device.type == "cuda"
-        return self._each(lambda tensor: (tensor.pin_memory() if is_far else tensor).to(device, non_blocking=is_far))
-
-    @staticmethod
-    def joined(parts: Sequence[Examples]) -> Examples:
-        """Examples of several sequences after another."""
-        if len(parts) == 1:
-            return parts[0]
-        return Examples(**{name: torch.cat([part.tensors()[name] for part in parts]) for name in parts[0].tensors()})
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Examples:
-        return Examples(**{name: change(tensor) for name, tensor in self.tensors().items()})
-
 
 def num_draws(objective: Objective, sequence_length: int) -> int:
     """How many uniform numbers the examples of one sequence take."""
-    if isinstance(objective, CausalLM):
+    if isinstance(objective, CausalLM | NoObjective):
         return 0
     return 3 * sequence_length + (1 if isinstance(objective, MaskedNextSentence) else 0)
 
@@ -92,6 +70,7 @@ def make_examples(
         if segments is not None:
             targets[~_goes_on(segments)] = NOT_PREDICTED
         return Examples(torch.from_numpy(sequences), torch.from_numpy(targets), segments=documents)
+    assert not isinstance(objective, NoObjective), "pretraining refuses it"
     exchanged = None
     if isinstance(objective, MaskedNextSentence) and for_training:
         sequences, exchanged = exchange_halves(sequences, uniforms[:, -1])
@@ -168,21 +147,6 @@ def restarted_positions(segments: Tensor) -> Tensor:
     return places - torch.where(is_first, places, 0).cummax(dim=1).values
 
 
-def document_mask(segments: Tensor, is_causal: bool, dtype: torch.dtype) -> Tensor:
-    """What is added to the scores of attention [n, 1, T, T]: 0 within a document, -inf elsewhere (or ahead)."""
-    allowed = segments.unsqueeze(2) == segments.unsqueeze(1)
-    if is_causal:
-        allowed = allowed.tril()
-    nothing = torch.zeros((), dtype=dtype, device=segments.device)
-    return torch.where(allowed, nothing, -torch.inf).unsqueeze(1)
-
-
-def local_mask(length: int, reach: int, like: Tensor) -> Tensor:
-    """What is added to the scores of attention [1, 1, T, T]: 0 up to `reach` positions away, -inf beyond."""
-    beyond = torch.full((length, length), -torch.inf, dtype=like.dtype, device=like.device)
-    return (beyond.triu(reach + 1) + beyond.tril(-reach - 1))[None, None]
-
-
 ROWS_MULTIPLE = 64
 """GPUs multiply bf16 matrices of odd sizes slowly: a vocabulary is filled up to a multiple of this, and cut back."""
 
@@ -239,28 +203,13 @@ class TokenLoss(nn.Module):
         return nats + functional.cross_entropy(answer.float(), exchanged, reduction="none").unsqueeze(1)
 
     def _options(self, inputs: Tensor, segments: Tensor | None) -> dict[str, Any]:
-        """One additive mask serves decoder and encoder, `sdpa` and `eager`; a boolean one, `sdpa` would turn into this
-        in every layer. `transformers` finds packed documents by their positions too, but for decoders only (5.23).
-        """
-        length = inputs.shape[1]
-        options: dict[str, Any] = {}
-        if self.family.is_causal:
-            options["use_cache"] = False
-        if has_pairs(self.model):  # in validation, too, where the halves belong together
-            second_half = torch.arange(length, device=inputs.device) >= length // 2
-            options["token_type_ids"] = second_half.long().expand_as(inputs)
+        """`transformers` finds packed documents by their positions too, but for decoders only (5.23)."""
         mask = None
+        options: dict[str, Any] = {}
+        if has_pairs(self.model):  # in validation, too, where the halves belong together
+            second_half = torch.arange(inputs.shape[1], device=inputs.device) >= inputs.shape[1] // 2
+            options["token_type_ids"] = second_half.long().expand_as(inputs)
         if segments is not None:
             options["position_ids"] = restarted_positions(segments)
-            mask = options["attention_mask"] = document_mask(segments, self.family.is_causal, self.model.dtype)
-        if self.family.has_local_layers:
-            options["attention_mask"] = {"full_attention": mask, "sliding_attention": self._local(length, mask)}
-        return options
-
-    def _local(self, length: int, mask: Tensor | None) -> Tensor | None:
-        """The mask of layers in which a token sees its neighbours only, within `mask`; None where that is all."""
-        reach = self.model.config.sliding_window
-        if length <= reach + 1:
-            return mask
-        local = local_mask(length, reach, self.model.get_input_embeddings().weight)
-        return local if mask is None else local + mask
+            mask = document_mask(segments, self.family.is_causal, self.model.dtype)
+        return options | attention_options(self.model, inputs.shape[1], mask)

@@ -14,26 +14,25 @@ from scaling.data.ledger import ledger
 from scaling.data.prepare import open_stream, packed, prepare
 from scaling.evaluate.loss import evaluate
 from scaling.identity import fingerprint
-from scaling.ranks import any_rank, from_rank_0, join_ranks, leave_ranks, this_rank
+from scaling.ranks import Vote, from_rank_0, join_ranks, leave_ranks, this_rank
 from scaling.record import EvalPoint
-from scaling.spec import RunSpec
+from scaling.spec import RunSpec, check_pretrains
 from scaling.train.batches import batches
 from scaling.train.checkpoint import keep_newest, save_checkpoint
+from scaling.train.divergence import check_left_out, check_numbers
 from scaling.train.engine import Look, TrainState, open_engine
 from scaling.train.model import build_model, export_tokenizer
 from scaling.train.objective import TokenLoss
 from scaling.train.preemption import PreemptedError, Stop
 from scaling.train.probe import with_micro_batch
 from scaling.train.profile import profiled
-from scaling.train.recorder import DivergedError, Recorder
+from scaling.train.recorder import Recorder
 from scaling.train.schedule import learning_rate_factor
+from scaling.train.scoring import Scores
 from scaling.train.start import Start, find_start
 from scaling.train.trunk import Trunk
 
 log = logging.getLogger(__name__)
-
-MOST_LEFT_OUT = 0.1
-"""Of the steps of a run, those that may be left out: with more, its tokens are not what it was trained on."""
 
 STEPS_BETWEEN_LOOKS = 20
 """Steps between looks at the loss: a look waits for the device."""
@@ -44,6 +43,7 @@ def pretrain(spec: RunSpec, run_dir: Path, cache: Path, stop: Stop) -> None:
 
     Every rank calls it. Raises DivergedError, PreemptedError; whatever it raises is in the run's record.
     """
+    check_pretrains(spec)
     join_ranks(spec)
     try:
         spec = with_micro_batch(spec, cache)
@@ -63,10 +63,11 @@ def _train(
     recorder.data(prepared, stream)
     validation = {name: packed(kept, spec.batch.sequence_length) for name, kept in prepared.validation.items()}
     engine = open_engine(spec, _module(spec, begin.state), begin.state)
-    rate = spec.optimizer.learning_rate
+    scores, rate = Scores(spec, engine), spec.optimizer.learning_rate
+    vote = Vote()
 
     for batch in recorder.steps(profiled(spec, run_dir, batches(spec, stream, begin.step))):
-        if any_rank(stop.is_requested):
+        if vote.any(stop.is_requested):
             if batch.step > begin.step:
                 check(engine.look(), spec, batch.step)  # what has diverged is nothing to go on from
                 _checkpoint(spec, run_dir, engine.state(batch.step, begin.numerics))
@@ -89,7 +90,7 @@ def _train(
             recorder.training(tokens, look.losses[-1], learning_rate, look.grad_norms[-1])
         if is_point:
             with recorder.during("evaluate"):
-                losses = evaluate(spec, engine, validation, prepared.token_bytes)
+                losses = evaluate(spec, scores, validation, prepared.token_bytes)
             recorder.point(EvalPoint(tokens, is_last, losses))
         if is_look:
             trunk.look(done)
@@ -104,12 +105,11 @@ def _train(
                     _checkpoint(spec, run_dir, state)
                     recorder.checkpoint_written()
 
+    vote.close()
     with recorder.during("checkpoint"):
         state = engine.state(spec.num_steps, None)
         _export(spec, run_dir, state, prepared.tokenizer.path)
-    num_left_out = spec.num_steps - int(state.scaler.get("updates", spec.num_steps))
-    if spec.precision != "fp16" and num_left_out > MOST_LEFT_OUT * spec.num_steps:
-        raise DivergedError(f"{num_left_out} of {spec.num_steps} steps were left out, whose loss was no number")
+    num_left_out = check_left_out(spec, state)
     recorder.complete(ledger(stream, stream.max_sequences, prepared.train, spec.recipe.corpus.domains), num_left_out)
     if this_rank() == 0:
         shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
@@ -125,21 +125,7 @@ def check(look: Look, spec: RunSpec, done: int) -> None:
     is_far = (look.losses > 2 * math.log(spec.tokenizer.vocab_size)) & (
         steps >= spec.schedule.warmup_tokens // spec.batch.num_tokens
     )
-    is_nonfinite = ~np.isfinite(look.losses)
-    if spec.precision != "fp16":  # whose gradients overflow until the loss is scaled right
-        is_nonfinite |= ~np.isfinite(look.grad_norms)
-    said = [
-        f"step {step + 1}, sequences {step * spec.batch.num_sequences} to {(step + 1) * spec.batch.num_sequences - 1}:"
-        f" the loss is {loss:g}, the norm of its gradient {norm:g}"
-        for step, loss, norm in zip(steps, look.losses, look.grad_norms, strict=True)
-    ]
-    is_bad = is_far | is_nonfinite
-    if spec.optimizer.nonfinite == "skip":
-        for index in np.flatnonzero(is_nonfinite):
-            log.warning("left out: %s", said[index])
-        is_bad = is_far & ~is_nonfinite
-    if is_bad.any():
-        raise DivergedError(said[int(is_bad.argmax())])
+    check_numbers(look, spec, steps, is_far)
 
 
 def _checkpoint(spec: RunSpec, run_dir: Path, state: TrainState) -> None:

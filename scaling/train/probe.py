@@ -94,7 +94,8 @@ def bytes_besides(spec: RunSpec) -> int:
     memory, zero = memory_of(spec), spec.zero
     overlaps = zero.stage == 3 if zero.overlap_comm is None else zero.overlap_comm
     num_params = spec.num_params + spec.anatomy.embedding_params
-    bucket = min(zero.reduce_bucket_size, num_params) * DTYPES[spec.precision].itemsize if zero.stage >= 1 else 0
+    bucket = min(zero.reduce_bucket_size, num_params) * DTYPES[spec.precision].itemsize
+    bucket *= zero.stage >= 1 and spec.needs_deepspeed
     return memory.masters + memory.moments + memory.gradients + bucket * (2 if overlaps else 1)
 
 
@@ -106,7 +107,7 @@ def _question(spec: RunSpec, device: str) -> str:
             **spec.model_dump(mode="json", include={"model", "objective", "batch", "precision", "zero"}),
             "vocab_size": spec.tokenizer.vocab_size,
             "placement": placement.model_dump(
-                mode="json", include={"ranks", "runs_per_device", "activation_checkpointing"}
+                mode="json", include={"ranks", "runs_per_device", "activation_checkpointing", "engine"}
             ),
             "device": device,
             "versions": {name: version(name) for name in ("torch", "transformers", "deepspeed")},

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
+from scaling.child import FinetuneSpec
 from scaling.ranks import this_rank
 from scaling.spec import RunSpec
 
@@ -18,7 +19,7 @@ SKIPPED, WARMING, TRACED = 24, 2, 4
 Item = TypeVar("Item")
 
 
-def profiled(spec: RunSpec, run_dir: Path, batches: Iterable[Item]) -> Iterator[Item]:
+def profiled(spec: RunSpec | FinetuneSpec, run_dir: Path, batches: Iterable[Item]) -> Iterator[Item]:
     """The batches of a run as they come, while what is done with a few of them is traced if the placement says so.
 
     Each rank leaves `run_dir/profile/rank<R>.json`, a Chrome trace: ui.perfetto.dev shows it.

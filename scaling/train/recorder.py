@@ -14,7 +14,8 @@ from scaling.data.card import run_card
 from scaling.data.ledger import Ledger
 from scaling.data.prepare import Prepared
 from scaling.data.stream import MixtureStream
-from scaling.identity import trunk_identity
+from scaling.files import write_json
+from scaling.identity import fingerprint, trunk_identity
 from scaling.ranks import device_of, num_ranks, this_rank
 from scaling.record import EvalPoint, append_point, restart_points
 from scaling.spec import RunSpec
@@ -159,7 +160,11 @@ class Recorder:
         tokens = self._looked_tokens
         facts = audit(self._spec, tokens, self._learning_rate)
         facts["steps_left_out"] = num_left_out
-        self._finish("complete", {**facts, **ledger.flat(), "flops": self._spec.flops_per_token * tokens}, None)
+        seen = {**ledger.flat(), "flops": self._spec.flops_per_token * tokens}
+        losses = {f"loss/{domain}": loss for domain, loss in self._status.loss.items()}
+        # For the runs that go on from this one; written before the status that lets them start.
+        write_json(self._run_dir / "ledger.json", {"fingerprint": fingerprint(self._spec), **seen, **losses})
+        self._finish("complete", {**facts, **seen}, None)
 
     def _finish(self, state: State, facts: dict[str, Any], error: str | None) -> None:
         if not self.is_active:

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
+from scaling.child import FinetuneSpec
 from scaling.identity import digest, trunk_identity
 from scaling.ranks import device_of, from_rank_0, of_all_ranks, this_rank
 from scaling.spec import RunSpec
@@ -36,7 +37,7 @@ BITS_STAY = {
 """Of a placement, what changes no bit, or has its effective value beside it in `numerics`."""
 
 
-def numerics(spec: RunSpec) -> str:
+def numerics(spec: RunSpec | FinetuneSpec) -> str:
     """Hash of where and with what a run computes: equal numerics give equal bits.
 
     Every rank must ask, and all get the same, though ranks may differ, on other machines or in their threads.
@@ -45,7 +46,7 @@ def numerics(spec: RunSpec) -> str:
     return each[0] if len(set(each)) == 1 else digest(each)
 
 
-def _own_numerics(spec: RunSpec) -> str:
+def _own_numerics(spec: RunSpec | FinetuneSpec) -> str:
     """What this rank has to say to it."""
     device = device_of(spec)
     return digest(

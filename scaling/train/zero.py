@@ -5,23 +5,25 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from scaling.child import FinetuneSpec
 from scaling.identity import fingerprint
 from scaling.ranks import device_of, join_alone, num_ranks, sum_over_ranks, this_rank
 from scaling.spec import AdamW, RunSpec
 from scaling.train.batches import Batch
-from scaling.train.engine import MOMENTS, Look, TrainState
-from scaling.train.objective import TokenLoss, make_examples, num_draws
+from scaling.train.engine import MOMENTS, Group, Look, TrainState, mean_loss, seed_dropout
 from scaling.train.recorder import DivergedError
+from scaling.train.tensors import RowTensors
+from scaling.train.zero_step import lighten
 
 # DeepSpeed looks for a device when it is imported, and warns if it has to guess.
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
@@ -30,6 +32,7 @@ import deepspeed
 from deepspeed.accelerator import get_accelerator, set_accelerator
 from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
 from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
+from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 from deepspeed.utils import (
     lazy_init_hp_params_optimizer_state,
     safe_get_full_fp32_param,
@@ -49,7 +52,9 @@ SCALER = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 class ZeroEngine:
     """One rank of a DeepSpeed engine: forward, backward, step, and the state of training."""
 
-    def __init__(self, spec: RunSpec, module: TokenLoss, state: TrainState | None) -> None:
+    def __init__(
+        self, spec: RunSpec | FinetuneSpec, module: nn.Module, state: TrainState | None, groups: Sequence[Group]
+    ) -> None:
         """An engine for `module` at its start, or, where it holds the weights of `state`, to go on from there.
 
         ValueError if this machine cannot do what the spec asks of it.
@@ -57,21 +62,23 @@ class ZeroEngine:
         self.device = device_of(spec)
         _join_deepspeed(self.device)
         _check_machine(spec, self.device)
-        self.num_draws = num_draws(spec.objective, spec.batch.sequence_length)
         self._num_ranks = num_ranks()
         self._rank = this_rank()
         self._spec = spec
         self._stage = spec.zero.stage
-        self._optimizer = _adamw(spec.optimizer, module)
+        self._factors = [group.rate_factor for group in groups]
+        self._optimizer = _adamw(spec.optimizer, module, groups)
         # DeepSpeed rounds these to the precision that computes before it copies them.
-        weights = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+        weights = {name: parameter.detach().clone() for name, parameter in _learning(module).items()}
         self._is_compiled = _is_compiled(spec, self.device)
         if self._is_compiled:  # the method: hooks stay outside, names stay what they are
-            module.forward = torch.compile(module.forward, dynamic=False)  # type: ignore[method-assign]
+            module.forward = torch.compile(module.forward, dynamic=False)
         self._engine, _, _, _ = deepspeed.initialize(
             model=module, optimizer=self._optimizer, config=deepspeed_config(spec, module, self._num_ranks)
         )
         self._zero = self._engine.optimizer
+        if isinstance(self._zero, DeepSpeedZeroOptimizer) and not self._zero.cpu_offload:
+            lighten(self._zero)
         self._losses: list[Tensor] = []
         self._grad_norms: list[Tensor] = []
         self._start_optimizer_at(0 if state is None else int(state.scaler.get("updates", state.step)))
@@ -86,14 +93,17 @@ class ZeroEngine:
 
     def train(self, batch: Batch, learning_rate: float) -> None:
         """One optimiser step. DivergedError if an unscaled gradient overflows fp16."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
+        if not self._engine.module.training:
+            self._engine.train()
+        for group, factor in zip(self._optimizer.param_groups, self._factors, strict=True):
+            group["lr"] = learning_rate * factor
+        seed_dropout(self._spec, batch.step)
         share, size = self._spec.batch.num_sequences // self._num_ranks, self._spec.micro_batch
         sum_loss = torch.zeros((), dtype=torch.float64, device=self.device)
         for start in range(0, share, size):
             nats = self._engine(**batch.examples.rows(slice(start, start + size)).tensors())
             # Their mean over ranks and micro-batches is that over all predicted tokens.
-            loss = batch.weight * nats.mean()
+            loss = batch.weight * mean_loss(self._spec, nats)
             sum_loss += loss.detach()
             self._engine.backward(loss)
             if start + size < share:
@@ -129,28 +139,39 @@ class ZeroEngine:
         self._losses, self._grad_norms = [], []
         return Look(losses.numpy(), norms.numpy())
 
-    def score(
-        self, sequences: NDArray[np.int64], draws: NDArray[np.float64], segments: NDArray[np.int64] | None
-    ) -> tuple[Tensor, Tensor]:
-        """Nats [n, P] and the predicted tokens [n, P] of sequences [n, T]: 0 nats where NOT_PREDICTED."""
-        examples = make_examples(
-            self._spec.objective, sequences, draws, self._spec.tokenizer, segments, for_training=False
-        )
+    @torch.no_grad()
+    def predict(self, examples: RowTensors) -> Tensor:
+        """What the module says of examples, wherever they are, without dropout or gradients."""
+        if self._engine.module.training:
+            self._engine.eval()
         # Compiled for training alone: each other shape, and its last batch, would be compiled anew.
         eager = torch.compiler.set_stance("force_eager") if self._is_compiled else nullcontext()
         with eager:
-            return self._engine(**examples.to(self.device).tensors()), examples.targets
+            return self._engine(**examples.to(self.device).tensors())
+
+    @contextmanager
+    def whole(self) -> Iterator[nn.Module]:
+        """The module with all of its weights on this rank, in evaluation mode."""
+        if self._engine.module.training:
+            self._engine.eval()
+        held = list(self._engine.module.parameters()) if self._stage == 3 else []
+        with deepspeed.zero.GatheredParameters(held, modifier_rank=None):
+            yield self._engine.module
+
+    def weights(self) -> dict[str, Tensor]:
+        """What learns, as it is now: fp32 tensors on the CPU by name. Every rank must call it; each gets the whole."""
+        parameters = self._parameters()
+        if self._stage == 0:
+            return _on_cpu(parameters)
+        return _on_cpu({name: safe_get_full_fp32_param(parameter) for name, parameter in parameters.items()})
 
     def state(self, step: int, numerics: str | None) -> TrainState:
         """The state after `step` steps. Every rank must call it; each gets the whole."""
         parameters = self._parameters()
-        weights: dict[str, Any] = dict(parameters)
-        if self._stage > 0:
-            weights = {name: safe_get_full_fp32_param(parameter) for name, parameter in parameters.items()}
         exp_avg, exp_avg_sq = (
             _on_cpu({name: self._moment(parameter, key) for name, parameter in parameters.items()}) for key in MOMENTS
         )
-        return TrainState(step, _on_cpu(weights), exp_avg, exp_avg_sq, numerics, self._scaler(step))
+        return TrainState(step, self.weights(), exp_avg, exp_avg_sq, numerics, self._scaler(step))
 
     def _scaler(self, step: int) -> dict[str, float]:
         """The numbers of loss scaling; and Adam's count of updates, where steps were left out."""
@@ -194,7 +215,7 @@ class ZeroEngine:
         """
         zero = self._zero
         if self._stage == 0:
-            held = list(self._engine.module.parameters())
+            held = list(self._parameters().values())
         elif self._stage == 3:
             held = zero.fp32_partitioned_groups_flat
         elif isinstance(zero, BF16_Optimizer):  # stage 1, where bf16 gradients are summed up in fp32
@@ -222,10 +243,15 @@ class ZeroEngine:
         return flat[self._rank * size : (self._rank + 1) * size].to(self.device)
 
     def _parameters(self) -> dict[str, nn.Parameter]:
-        return dict(self._engine.module.named_parameters())
+        return _learning(self._engine.module)
 
 
-def deepspeed_config(spec: RunSpec, module: nn.Module, num_ranks: int) -> dict[str, Any]:
+def _learning(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that learn."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def deepspeed_config(spec: RunSpec | FinetuneSpec, module: nn.Module, num_ranks: int) -> dict[str, Any]:
     """The only place where DeepSpeed's own keys are written, but for those of `Zero`."""
     zero = spec.zero.model_dump(mode="json", exclude_none=True)
     for key in ("offload_optimizer", "offload_param"):
@@ -241,7 +267,8 @@ def deepspeed_config(spec: RunSpec, module: nn.Module, num_ranks: int) -> dict[s
         "train_micro_batch_size_per_gpu": spec.micro_batch,
         "gradient_accumulation_steps": num_passes,
         "gradient_clipping": 0.0 if spec.zero.stage == 0 else spec.optimizer.max_grad_norm,
-        "bf16": {"enabled": spec.precision == "bf16"},
+        # The look at the losses finds what is no number, and no step need wait for it; but to leave one out.
+        "bf16": {"enabled": spec.precision == "bf16", "check_grad_overflow": spec.optimizer.nonfinite == "skip"},
         "fp16": {"enabled": spec.precision == "fp16"},
         "zero_optimization": zero,
         "zero_force_ds_cpu_optimizer": False,  # DeepSpeedCPUAdam wants a C++ compiler
@@ -254,12 +281,12 @@ def deepspeed_config(spec: RunSpec, module: nn.Module, num_ranks: int) -> dict[s
     return config
 
 
-def _drive_folder(spec: RunSpec, nvme_path: str) -> Path:
+def _drive_folder(spec: RunSpec | FinetuneSpec, nvme_path: str) -> Path:
     """Where a run keeps what it moves to a drive: DeepSpeed's names for it are those of all runs."""
     return Path(nvme_path) / f"swapped-{fingerprint(spec)[:16]}"
 
 
-def _check_machine(spec: RunSpec, device: torch.device) -> None:
+def _check_machine(spec: RunSpec | FinetuneSpec, device: torch.device) -> None:
     """ValueError, naming the field, for what only the machine itself can tell to be impossible."""
     if spec.zero.quantized and device.type == "cpu":
         raise ValueError(f"zero.{spec.zero.quantized[0]}=True needs GPUs, and this machine has none")
@@ -284,14 +311,14 @@ def _check_machine(spec: RunSpec, device: torch.device) -> None:
             )
 
 
-def _is_compiled(spec: RunSpec, device: torch.device) -> bool:
+def _is_compiled(spec: RunSpec | FinetuneSpec, device: torch.device) -> bool:
     """Whether torch compiles the model: by itself not at stage 3.
 
     There the hooks of every module break the graph, and torch gives up on them after 8 recompilations, of a model of
     one layer already (torch 2.13, DeepSpeed 0.19.8).
     """
     if spec.placement.compile is None:
-        return device.type == "cuda" and spec.zero.stage < 3
+        return isinstance(spec, RunSpec) and device.type == "cuda" and spec.zero.stage < 3
     return spec.placement.compile
 
 
@@ -311,16 +338,10 @@ def _forbid_compiled_communication() -> None:
         compatible["deepspeed_shm_comm"] = False
 
 
-def _adamw(spec: AdamW, module: nn.Module) -> torch.optim.AdamW:
-    matrices = [parameter for parameter in module.parameters() if parameter.ndim >= 2]
-    others = [parameter for parameter in module.parameters() if parameter.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": spec.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        groups, lr=spec.learning_rate, betas=(spec.beta1, spec.beta2), eps=spec.epsilon, fused=True
-    )
+def _adamw(spec: AdamW, module: nn.Module, groups: Sequence[Group]) -> torch.optim.AdamW:
+    named = dict(module.named_parameters())
+    parts = [{"params": [named[name] for name in group.names], "weight_decay": group.weight_decay} for group in groups]
+    return torch.optim.AdamW(parts, lr=spec.learning_rate, betas=(spec.beta1, spec.beta2), eps=spec.epsilon, fused=True)
 
 
 def _on_cpu(tensors: dict[str, Any]) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ from scaling.train.recorder import DivergedError
 NUM_STEPS, HALF = 6, 3
 CPU_OFFLOAD = {"zero.offload_optimizer": {"device": "cpu"}}
 MICRO = {"placement.micro_batch": 1}
+DEEPSPEED = {"placement.engine": "deepspeed"}  # which one rank does not need
 RATE = 1e-2
 NO_LIBRARY = 77
 """The exit code of a process that cannot try what it should."""
@@ -32,16 +33,17 @@ FP32 = {
     "plain": {},
     "plain-micro": MICRO,
     "plain-recomputed": {"placement.activation_checkpointing": True},
-    **{f"stage{stage}": {"zero.stage": stage} for stage in (1, 2, 3)},
-    **{f"stage{stage}-micro": {"zero.stage": stage, **MICRO} for stage in (1, 2, 3)},
+    **{f"stage{stage}": {"zero.stage": stage, **DEEPSPEED} for stage in (0, 1, 2, 3)},
+    **{f"stage{stage}-micro": {"zero.stage": stage, **MICRO, **DEEPSPEED} for stage in (1, 2, 3)},
     **{f"stage{stage}-offload": {"zero.stage": stage, **CPU_OFFLOAD} for stage in (1, 2, 3)},
     "stage2-offload-micro": {"zero.stage": 2, **CPU_OFFLOAD, **MICRO},
     "stage3-all-offload": {"zero.stage": 3, **CPU_OFFLOAD, "zero.offload_param": {"device": "cpu"}},
-    "stage3-recomputed": {"zero.stage": 3, "placement.activation_checkpointing": True},
+    "stage3-recomputed": {"zero.stage": 3, **DEEPSPEED, "placement.activation_checkpointing": True},
 }
 SIXTEEN = {
-    "stage2": {"zero.stage": 2},
-    **{f"stage{stage}-micro": {"zero.stage": stage, **MICRO} for stage in (1, 2, 3)},
+    "stage2": {"zero.stage": 2, **DEEPSPEED},
+    "stage1-skip": {"zero.stage": 1, "optimizer.nonfinite": "skip", **DEEPSPEED},
+    **{f"stage{stage}-micro": {"zero.stage": stage, **MICRO, **DEEPSPEED} for stage in (1, 2, 3)},
     "stage2-offload": {"zero.stage": 2, **CPU_OFFLOAD},
     "stage3-offload-micro": {"zero.stage": 3, **CPU_OFFLOAD, **MICRO},
 }
@@ -112,6 +114,36 @@ def test_every_stage_and_offload_trains_as_plain_torch_does(lab: Lab, spec: Spec
     assert losses["plain"][-1] < losses["plain"][0] - 0.1
     for name, found in losses.items():
         assert found == pytest.approx(losses["plain"], rel=1e-4), name
+
+
+def test_a_stage_that_shares_nothing_out_changes_no_bit(lab: Lab, spec: SpecMaker, tmp_path: Path) -> None:
+    alone = {f"stage{stage}": spec({"zero.stage": stage, "precision": "bf16"}) for stage in (0, 1, 2, 3)}
+    losses = run(lab, alone, tmp_path)
+    assert all(found == losses["stage0"] for found in losses.values())
+    weights = f"straight/step-{NUM_STEPS:08d}/weights.safetensors"
+    assert len({(tmp_path / name / weights).read_bytes() for name in alone}) == 1
+
+
+def fall_over(spec: RunSpec, folder: Path) -> None:
+    """Body of a process: weights that give a gradient that is no number, in the second step."""
+    warnings.simplefilter("ignore")
+    engine = opened(spec, None)
+    fresh = engine.state(0, None)
+    name = next(iter(fresh.weights))
+    engine = opened(spec, replace(fresh, weights={**fresh.weights, name: fresh.weights[name] * float("inf")}))
+    engine.train(made_up(spec, 0), RATE)
+    assert not np.isfinite(engine.look().grad_norms).any()
+
+
+@pytest.mark.parametrize("nonfinite", ["stop", "skip"])
+def test_a_gradient_that_is_no_number_is_seen_though_no_step_waits_for_it(
+    lab: Lab, spec: SpecMaker, tmp_path: Path, nonfinite: str
+) -> None:
+    changes = {"precision": "bf16", "zero.stage": 1, "optimizer.nonfinite": nonfinite, **DEEPSPEED}
+    process = lab.context.Process(target=fall_over, args=(spec(changes), tmp_path))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

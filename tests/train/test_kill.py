@@ -30,7 +30,7 @@ MOMENTS = {
     "while an old checkpoint is removed": (CHECKPOINT, "shutil.rmtree", 1, "after"),
     "before the state in the trunk": ("scaling.train.trunk", "save_checkpoint", 1, "before"),
     "after the state in the trunk": ("scaling.train.trunk", "save_checkpoint", 1, "after"),
-    "within an evaluation": ("scaling.train.plain", "PlainEngine.score", 7, "after"),
+    "within an evaluation": ("scaling.train.plain", "PlainEngine.predict", 7, "after"),
     "after an evaluation": (LOOP, "evaluate", 2, "after"),
     "after a point": (RECORDER, "append_point", 2, "after"),
     "between a point and the state in the trunk of the same step": (RECORDER, "Recorder.reached", 1, "before"),
@@ -82,7 +82,8 @@ def test_a_run_that_is_killed_there_and_then_leaves_the_record_of_an_unbroken_on
 def test_a_run_that_is_killed_at_random_again_and_again_leaves_the_record_of_an_unbroken_one(
     lab: Lab, spec: SpecMaker, tmp_path: Path, stage: int, ranks: int, kind: str
 ) -> None:
-    placed = {"zero.stage": stage, "placement.ranks": ranks, "objective.kind": kind}
+    engine = "deepspeed" if stage else "auto"
+    placed = {"zero.stage": stage, "placement.ranks": ranks, "placement.engine": engine, "objective.kind": kind}
     run = spec({**RUN, **placed, "budget.num_tokens": 400 * 128, "budget.unique_tokens": 150 * 128})
     unbroken, broken = (lab.with_no_trunks(tmp_path / name) for name in ("of-the-unbroken", "of-the-broken"))
     unbroken.complete(run, tmp_path / "unbroken")

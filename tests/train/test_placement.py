@@ -15,11 +15,13 @@ from scaling.data.documents import content_fingerprint
 from scaling.source import Local
 
 SHORT = {"budget.num_tokens": 40 * 128}
-PLACEMENTS = {f"stage{stage}-ranks1": {**SHORT, "zero.stage": stage} for stage in range(4)}
+ALONE = {"placement.engine": "deepspeed"}  # which one rank does not need
+PLACEMENTS = {"stage0-ranks1": SHORT}
+PLACEMENTS |= {f"stage{stage}-ranks1": {**SHORT, **ALONE, "zero.stage": stage} for stage in (1, 2, 3)}
 PLACEMENTS |= {f"stage{stage}-ranks2": {**SHORT, "zero.stage": stage, "placement.ranks": 2} for stage in range(4)}
 PLACEMENTS |= {
     "stage0-micro2": {**SHORT, "placement.micro_batch": 2},
-    "stage2-micro1": {**SHORT, "zero.stage": 2, "placement.micro_batch": 1},
+    "stage2-micro1": {**SHORT, **ALONE, "zero.stage": 2, "placement.micro_batch": 1},
     "stage3-offload": {**SHORT, "zero.stage": 3, "zero.offload_optimizer": {"device": "cpu"}},
     "stage2-offload-ranks2": {
         **SHORT,

@@ -15,7 +15,7 @@ from torch import nn
 
 from scaling.spec import RunSpec
 from scaling.train.batches import Batch
-from scaling.train.engine import Look
+from scaling.train.engine import Look, usual_groups
 from scaling.train.model import build_model
 from scaling.train.objective import TokenLoss, make_examples, num_draws
 from scaling.train.plain import PlainEngine
@@ -39,7 +39,8 @@ def made(spec: RunSpec, num_steps: int, seed: int = 0) -> Iterator[Batch]:
 
 
 def opened(spec: RunSpec, **rest: Any) -> PlainEngine:
-    return PlainEngine(spec, TokenLoss(build_model(spec)), rest.get("state"))
+    module = TokenLoss(build_model(spec))
+    return PlainEngine(spec, module, rest.get("state"), usual_groups(module, spec.optimizer))
 
 
 def trained(engine: PlainEngine, spec: RunSpec, num_steps: int) -> PlainEngine:
@@ -102,7 +103,7 @@ def test_an_engine_goes_on_from_a_state_to_the_same_bits(spec: SpecMaker) -> Non
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             parameter.copy_(state.weights[name])
-    second = PlainEngine(run, module, state)
+    second = PlainEngine(run, module, state, usual_groups(module, run.optimizer))
     for batch in batches[3:]:
         second.train(batch, RATE)
     ours, theirs = second.state(8, None), unbroken.state(8, None)

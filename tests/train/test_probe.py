@@ -88,6 +88,7 @@ def test_what_an_engine_holds_besides_shrinks_with_its_stage_and_offload(spec: S
         return bytes_besides(run) / (run.num_params + run.anatomy.embedding_params)
 
     assert besides(**{"placement.ranks": 1}) == pytest.approx(12 + 2 + 4, rel=1e-3)
+    assert besides(**{"placement.ranks": 1, "zero.stage": 1}) == besides(**{"placement.ranks": 1}), "no buckets"
     assert besides(**{"zero.stage": 1}) == pytest.approx(3 + 2 + 1 + 2, rel=1e-3)
     assert besides(**{"zero.stage": 2, "zero.reduce_bucket_size": 8}) == pytest.approx(3 + 0.5 + 1, rel=1e-2)
     assert besides(**{"zero.stage": 3}) == pytest.approx(3 + 0.5 + 1 + 2 * 2, rel=1e-3)

@@ -27,7 +27,7 @@ LARGE = {"evaluation.every_tokens": None, "budget.num_tokens": 120 * 128}
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"zero.stage": 3}, {"objective.kind": "mlm"}],
+    [{}, {"zero.stage": 3, "placement.engine": "deepspeed"}, {"objective.kind": "mlm"}],
     ids=["stage0", "stage3", "mlm"],
 )
 def test_a_branch_equals_the_direct_run_bit_for_bit(
@@ -85,6 +85,7 @@ def test_another_recipe_seed_rate_or_placement_takes_no_trunk(
         {"schedule.warmup_tokens": 1024},
         {"budget.unique_tokens": 20_000},
         {"zero.stage": 1},
+        {"placement.engine": "deepspeed"},
         {"placement.micro_batch": 2},
         {"placement.ranks": 2},
         {"schedule": {"kind": "cosine", "warmup_tokens": 512}},
@@ -102,7 +103,7 @@ def test_a_smaller_run_takes_nothing_from_the_trunk_of_a_larger_one(lab: Lab, sp
 def test_a_run_that_went_on_under_another_placement_leaves_no_trunk(lab: Lab, spec: SpecMaker, tmp_path: Path) -> None:
     """Its state is equal to a direct run's to float tolerance only, and a branch promises equal bits."""
     often = {**LARGE, "placement.checkpoint_seconds": 0}
-    lab.kill_after_checkpoint(spec({**often, "zero.stage": 1}), tmp_path / "large")
+    lab.kill_after_checkpoint(spec({**often, "placement.engine": "deepspeed"}), tmp_path / "large")
     lab.complete(spec(often), tmp_path / "large")
     longer = spec({**LARGE, "budget.num_tokens": 140 * 128})
     assert lab.train(longer, tmp_path / "longer").trunk_tokens == 0
