@@ -1,0 +1,119 @@
+"""A fine-tuned model made smaller, from end to end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from bench import Bench, make_bench, summary
+from lab import SpecMaker, wandb_files
+from safetensors.torch import load_file
+
+from scaling.child import CompressSpec, FinetuneSpec, write_spec
+from scaling.compress.compress import compress, differences
+from scaling.evaluate.classification import measure_labels
+from scaling.identity import directory_name, fingerprint
+from scaling.status import read_status
+from scaling.train.preemption import Stop
+
+STUDENT = {"kind": "bert", "hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 32}
+DISTILLATION = {"kind": "distillation", "student": STUDENT, "num_epochs": 5.0, "learning_rate": 1e-2}
+
+
+@pytest.fixture(scope="module")
+def bench(spec: SpecMaker, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    torch.set_num_threads(1)
+    return make_bench(spec, shared_cache, tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(scope="module")
+def tuned(bench: Bench) -> FinetuneSpec:
+    """A fine-tuning that is complete."""
+    spec = bench.spec()
+    bench.run(spec, directory_name(spec))
+    return spec
+
+
+def spec_of(tuned: FinetuneSpec, method: dict[str, Any]) -> CompressSpec:
+    fields = ("study", "placement", "measuring")
+    tree = {name: getattr(tuned, name).model_dump(mode="json") for name in fields}
+    parent = tuned.model_dump(mode="json")
+    return CompressSpec.model_validate({**tree, "name": "smaller", "parent": parent, "compress": method})
+
+
+def run(bench: Bench, spec: CompressSpec) -> Path:
+    folder = bench.runs / directory_name(spec)
+    folder.mkdir(exist_ok=True)
+    write_spec(folder / "spec.json", spec)
+    compress(spec, folder, bench.cache, Stop())
+    return folder
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param({"kind": "magnitude", "frac": 0.3}, id="magnitude"),
+        pytest.param({"kind": "heads", "frac": 0.5}, id="heads"),
+        pytest.param({"kind": "int8_weights"}, id="int8_weights"),
+        pytest.param({"kind": "int8_dynamic"}, id="int8_dynamic"),
+        pytest.param(DISTILLATION, id="distillation"),
+    ],
+)
+def test_what_is_left_of_a_model_is_said_beside_what_it_was(
+    bench: Bench, tuned: FinetuneSpec, method: dict[str, Any]
+) -> None:
+    spec = spec_of(tuned, method)
+    folder = run(bench, spec)
+    found, parent = summary(folder), summary(bench.runs / directory_name(tuned))
+    assert found["state"] == "complete"
+    assert read_status(folder).scores["accuracy"] == found["task/mood/accuracy"]
+    for name in ("accuracy", "accuracy_lo", "accuracy_hi"):
+        assert found[f"task_original/mood/{name}"] == parent[f"task/mood/{name}"]
+    apart = found["task/mood/accuracy"] - found["task_original/mood/accuracy"]
+    assert found["task_difference/mood/accuracy"] == pytest.approx(apart)
+    assert found["task_difference/mood/accuracy_lo"] <= apart <= found["task_difference/mood/accuracy_hi"]
+    assert found["task/mood/accuracy"] > 0.7
+    assert found["task/mood/num_items"] == 24
+    assert found["parent/tokens"] == 8192
+    cost = {name.removeprefix("cost/"): value for name, value in found.items() if name.startswith("cost/")}
+    original = {name.removeprefix("original/"): value for name, value in cost.items() if name.startswith("original/")}
+    assert len(cost) == 2 * len(original) == 2 * 9
+    assert all(value > 0 for value in cost.values())
+    is_smaller = "nonzero_params" if method["kind"] == "magnitude" else "bytes"
+    assert cost[is_smaller] < original[is_smaller]
+    weights = folder / "model" / "weights.safetensors"
+    assert weights.stat().st_size == cost["bytes"]
+    assert load_file(weights)
+    told = json.loads((folder / "model" / "compression.json").read_text())
+    assert told["fingerprint"] == fingerprint(spec)
+    assert wandb_files(folder)[-1].config["task_data"]["rows"]["train"] == 192
+    assert not list(folder.glob(".original-*"))
+    assert len((folder / "predictions.jsonl").read_text().splitlines()) == 24
+
+
+def test_a_distillation_is_the_same_each_time(bench: Bench, tuned: FinetuneSpec) -> None:
+    spec = spec_of(tuned, {**DISTILLATION, "num_epochs": 1.0})
+    first, second = ((run(bench, spec) / "model" / "weights.safetensors").read_bytes() for _ in range(2))
+    assert first == second
+
+
+def test_a_compression_without_its_parent_says_which_is_missing(bench: Bench, tuned: FinetuneSpec) -> None:
+    spec = spec_of(tuned.model_copy(update={"seed": 7}), {"kind": "magnitude"})
+    with pytest.raises(ValueError, match=r"compress\.parent: wanted the complete run child-[0-9a-f]{8} in"):
+        run(bench, spec)
+    assert read_status(bench.runs / directory_name(spec)).state == "failed"
+
+
+def test_a_difference_is_paired_by_row() -> None:
+    """Two models that fail on the same half of the rows, but for one of a hundred."""
+    rights = np.zeros(200, dtype=np.int64)
+    first = np.where(np.arange(200) % 2, 0, 1)
+    second = first.copy()
+    second[[0, 2]] = 0
+    found = differences(*(measure_labels(rights, given, ("a", "b")) for given in (first, second)), 1000, 0)["accuracy"]
+    assert found.value == pytest.approx(0.01)
+    assert 0 <= found.lo < found.value < found.hi < 0.03
