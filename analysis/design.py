@@ -16,7 +16,7 @@ from analysis.planning.noise_floor import NoiseFloor
 from analysis.planning.plan import Plan
 from analysis.planning.planned_run import PlannedRun, flops_to_train
 from analysis.planning.precision import AssumedCurve, Forecast, Kind, Question, forecast, in_log_loss
-from analysis.planning.search import cheapest, field_of, narrowest
+from analysis.planning.search import Field, cheapest, field_of, narrowest
 from analysis.runs.logs import AnalysisError
 
 FAR = 4
@@ -79,14 +79,14 @@ def design(
     open_flops = flops_to_train(plan.runs)
     own = [run for run in plan.runs if run.recipe in chosen.recipes]
     before = forecast(chosen, plan.done, curves, floor)
-    field = field_of(chosen, own, (*sizes, *{run.num_tokens for run in own}), curves, floor)
+    field = _field(plan, chosen, curves, floor, sizes)
     if half_width is None and max_flops is None:
         if open_flops and forecasts[0].is_known:
             half_width = forecasts[0].half_width
         else:
             max_flops = flops_to_train(own) or flops_to_train([run.again() for run in own]) / 2
     if half_width is not None:
-        found = cheapest(field, in_log_loss(chosen, half_width, curves) * (1 + 1e-9)) or ()
+        found = _cheapest(field, chosen, half_width, curves)
     else:
         assert max_flops is not None
         found = narrowest(field, max_flops)
@@ -97,6 +97,26 @@ def design(
     even = flops_to_train(own)
     proposal = Proposal(found, flops_to_train([*plan.done, *found]), before, after, even or None)
     return Design(plan, floor, curves, open_flops, forecasts, chosen, proposal, None)
+
+
+def runs_for(
+    question: Question, half_width: float, plan: Plan, floor: NoiseFloor, curves: Mapping[str, AssumedCurve]
+) -> tuple[PlannedRun, ...]:
+    """The cheapest runs that bring the interval of a question of a plan to half_width; none where no runs do."""
+    return _cheapest(_field(plan, question, curves, floor), question, half_width, curves)
+
+
+def _field(
+    plan: Plan, question: Question, curves: Mapping[str, AssumedCurve], floor: NoiseFloor, sizes: Sequence[int] = ()
+) -> Field:
+    own = [run for run in plan.runs if run.recipe in question.recipes]
+    return field_of(question, own, (*sizes, *{run.num_tokens for run in own}), curves, floor)
+
+
+def _cheapest(
+    field: Field, question: Question, half_width: float, curves: Mapping[str, AssumedCurve]
+) -> tuple[PlannedRun, ...]:
+    return cheapest(field, in_log_loss(question, half_width, curves) * (1 + 1e-9)) or ()
 
 
 def questions_of(plan: Plan) -> tuple[Question, ...]:

@@ -105,10 +105,11 @@ def _environment(**values: str) -> Iterator[None]:
 
 def _home(report: Report) -> tuple[str, str | None]:
     """Project and entity that most runs of the study were logged to."""
+    children = report.results.downstream.study.runs if report.results.downstream else ()
+    specs = [*(run.spec for run in report.study.runs), *(run.spec for run in children)]
     places = Counter(
         (str(tracking.get("project") or "scaling"), tracking.get("entity"))
-        for run in report.study.runs
-        if (tracking := run.spec.get("tracking") or {}) is not None
+        for tracking in (spec.get("tracking") or {} for spec in specs)
     )
     return min(places, key=lambda place: (-places[place], place[0], place[1] or ""))
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.downstream.task_study import study_of_tasks, task_study
 from analysis.page import render
 from analysis.page.answer import Answer, answer
 from analysis.page.language import speaking
@@ -53,8 +54,11 @@ def report(places: Sequence[str], out: Path, api: Any = None, language: str = "e
     written.
     """
     with speaking(language):
-        study = build_study(read_runs(places, api))
-        shown = page(study, answer(study))
+        logs = read_runs(places, api)
+        tasks = task_study(logs)
+        has_losses = tasks is None or any(run.state == "complete" for run in logs.runs)
+        study = build_study(logs) if has_losses or tasks is None else study_of_tasks(tasks)
+        shown = page(study, answer(study, tasks))
         for name, content in _files(shown).items():
             write_whole(out / name, content)
     return Report(out / "report.html", shown)

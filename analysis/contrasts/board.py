@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from analysis.contrasts.contrast import noise_of_differences
 from analysis.contrasts.fit import CONFIDENCE
@@ -69,7 +69,7 @@ def board_of_study(study: Study, ranking: Ranking) -> Board:
     sizes = sorted({tokens for _, tokens in logs})
     noise = noise_of_differences(study, pool_of(study, recipes[0], study.target), study.target)
     table = [[logs.get((recipe.label, size), []) for size in sizes] for recipe in recipes]
-    quantile = float(stats.t.ppf(0.5 + CONFIDENCE / 2, max(1, noise.degrees)))
+    quantile = float(special.stdtrit(max(1, noise.degrees), 0.5 + CONFIDENCE / 2))
     return Board(
         tuple(recipe.label for recipe in recipes),
         tuple(Scale(None, float(size)) for size in sizes),

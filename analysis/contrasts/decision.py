@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from analysis.contrasts.board import Board, Scale, board_of_study, board_of_table
 from analysis.contrasts.fit import CONFIDENCE, EPOCHS_TOLERANCE, MAX_EPOCHS
@@ -243,7 +243,7 @@ def _small(board: Board, i: int, by: str, measured: NDArray[np.intp], value: Arr
     told = wrong = None
     if by == "loss" and board.lack is None:
         se = np.sqrt(1 / board.count[measured, i][:, None] + 1 / board.count[measured, i]) * board.sd[i]
-        is_told = np.abs(value[:, None] - value) > stats.t.ppf(0.5 + CONFIDENCE / 2, board.degrees) * se
+        is_told = np.abs(value[:, None] - value) > special.stdtrit(board.degrees, 0.5 + CONFIDENCE / 2) * se
         told, wrong = int(is_told[upper].sum()), int((is_told & (right == 0))[upper].sum())
     place = int(np.argmin(value))
     is_right = place == int(np.argmin(board.log_loss[measured, -1]))
@@ -266,7 +266,7 @@ def accuracy_interval(agree: Array) -> Estimate:
         variance = (r - 1) / r * float(((without - without.mean()) ** 2).sum())
         if variance > 0:
             count = min(max(share * (1 - share) / variance, count), r * (r - 1) / 2)
-    ends = stats.beta.ppf(np.array([0.025, 0.975]), share * count + 0.5, (1 - share) * count + 0.5)
+    ends = special.betaincinv(share * count + 0.5, (1 - share) * count + 0.5, np.array([0.025, 0.975]))
     return Estimate(share, float(ends[0]) if share > 0 else 0.0, float(ends[1]) if share < 1 else 1.0)
 
 

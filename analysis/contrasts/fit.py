@@ -12,11 +12,13 @@ held-out size in all; noise.py has more of what seeds that act alike do to them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from analysis.contrasts.noise import SeedNoise
 from analysis.fitting.minimise import minimise
@@ -143,39 +145,45 @@ class Fit:
 
     def response(self, D: float) -> dict[int, float]:
         """How log L(D) answers to the mean log loss at each size: size -> d log L(D) / d mean log loss."""
-        return self._influence(self._gradient(Prediction({"D": np.array([D])}))[1])
+        return self._responses(self._gradients(Prediction({"D": np.array([D])}), 1))[0]
 
     def half_width(self, weights: Mapping[int, float], confidence: float = CONFIDENCE) -> float:
         """Half-width of the interval of a quantity that answers to the sizes as `weights` says."""
-        t = float(stats.t.ppf(0.5 + confidence / 2, max(1, self.num_points - 3)))
-        counts = {int(size): int(count) for size, count in zip(*np.unique(self.D, return_counts=True), strict=True)}
-        independent = t * self.residual_sd * float(np.sqrt(sum(w * w / counts[size] for size, w in weights.items())))
+        t = float(special.stdtrit(max(1, self.num_points - 3), 0.5 + confidence / 2))
+        counts = self._counts
+        independent = t * self.residual_sd * math.sqrt(sum(w * w / counts[size] for size, w in weights.items()))
         if not self.noise.is_known:
             return independent
         return max(independent, self.noise.half_width(weights, counts, confidence))
+
+    @cached_property
+    def _counts(self) -> dict[int, int]:
+        """Points at each size."""
+        return {int(size): int(count) for size, count in zip(*np.unique(self.D, return_counts=True), strict=True)}
 
     def interval(self, D: Array, confidence: float = CONFIDENCE) -> tuple[Array, Array]:
         """Pointwise profile interval of the loss at each of D (m,): lower and upper, each (m,)."""
         lo, hi = self._profile(Prediction({"D": np.asarray(D, float)}), len(D), confidence)
         return np.exp(lo), np.exp(hi)
 
-    def _gradient(self, quantity: Parameter | Prediction, which: int = 0) -> tuple[float, Array]:
-        """A quantity at the fit and its derivatives by (E, log B, beta)."""
+    def _gradients(self, quantity: Parameter | Prediction, count: int) -> Array:
+        """The derivatives of `count` quantities by (E, log B, beta) at the fit, (count, 3)."""
         working = self._working
-        value, gradient = quantity(working.surface, working.u[None], np.array([which]))
-        return float(value[0]), gradient[0]
+        return quantity(working.surface, np.repeat(working.u[None], count, axis=0), np.arange(count))[1]
 
-    def _influence(self, gradient: Array) -> dict[int, float]:
+    def _responses(self, gradients: Array) -> list[dict[int, float]]:
+        """How quantities with derivatives (count, 3) answer to the mean log loss at each size."""
         noise = self._working.noise
-        per_point = gradient @ noise.unit_covariance @ (noise.jacobian * noise.weights[:, None]).T
-        return {int(size): float(per_point[size == self.D].sum()) for size in np.unique(self.D)}
+        per_point = gradients @ noise.unit_covariance @ (noise.jacobian * noise.weights[:, None]).T
+        per_size = per_point @ (self.D[:, None] == np.array(list(self._counts)))
+        return [dict(zip(self._counts, row, strict=True)) for row in per_size.tolist()]
 
     def _profile(
         self, quantity: Parameter | Prediction, count: int, confidence: float = CONFIDENCE
     ) -> tuple[Array, Array]:
         """Profile intervals of `count` quantities, (count,) each."""
-        gradients = np.array([self._gradient(quantity, k)[1] for k in range(count)])
-        half = [self.half_width(self._influence(gradient), confidence) for gradient in gradients]
+        gradients = self._gradients(quantity, count)
+        half = [self.half_width(response, confidence) for response in self._responses(gradients)]
         independent = self._working.noise.half_widths(gradients, confidence)
         return self._working.ends(quantity, np.maximum(half, independent))
 
@@ -251,7 +259,7 @@ def _predict(fit: Fit, points: Sequence[Point]) -> tuple[HeldOut, ...]:
         losses = [p.loss for p in points if p.tokens == tokens]
         centre = float(fit.loss(tokens))
         lo, hi = (float(end[0]) for end in fit.interval(np.array([float(tokens)])))
-        t = float(stats.t.ppf(0.5 + CONFIDENCE / 2, max(1, fit.num_points - 3)))
+        t = float(special.stdtrit(max(1, fit.num_points - 3), 0.5 + CONFIDENCE / 2))
         single = max(t * fit.residual_sd, fit.noise.single(CONFIDENCE) if fit.noise.is_known else 0.0)
         own = single * centre / np.sqrt(len(losses))
         predicted = Estimate(

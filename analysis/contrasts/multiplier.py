@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.optimize import brentq
@@ -28,21 +29,36 @@ MIN_SLOPE = 1e-6
 """A log loss that falls by less than this per unit of log D stands still: no D can be read off there."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trace:
-    """The multiplier along the curves: tokens D of the weaker recipe, multiplier with interval; one shape."""
+    """The multiplier along the curves: tokens D of the weaker recipe, multiplier with interval; one shape.
 
+    It is read off the bands when it is first asked for: of many contrasts few are drawn.
+    """
+
+    bands: tuple[Band, Band]
     tokens: Array
-    multiplier: Array
-    lo: Array
-    hi: Array
+
+    @cached_property
+    def _estimates(self) -> list[Estimate]:
+        return [multiplier_at(self.bands, float(D)) for D in self.tokens]
+
+    @property
+    def multiplier(self) -> Array:
+        return np.array([m.value for m in self._estimates])
+
+    @property
+    def lo(self) -> Array:
+        return np.array([m.lo for m in self._estimates])
+
+    @property
+    def hi(self) -> Array:
+        return np.array([m.hi for m in self._estimates])
 
 
 def trace_multiplier(bands: tuple[Band, Band], low: float, high: float) -> Trace:
     """The multiplier at 25 sizes of the weaker recipe from low to high."""
-    sizes = np.geomspace(low, high, 25)
-    found = [multiplier_at(bands, float(D)) for D in sizes]
-    return Trace(sizes, *(np.array([getattr(m, end) for m in found]) for end in ("value", "lo", "hi")))
+    return Trace(bands, np.geomspace(low, high, 25))
 
 
 def _weaker(curves: Sequence[Curve], D: float) -> int:

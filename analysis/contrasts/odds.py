@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from analysis.fitting.result import Estimate
 from analysis.laws.law import Array
@@ -46,7 +46,7 @@ def draw_losses(log_loss: Array, se: Array, degrees: float, seed: int = 0) -> Ar
     """
     rng = np.random.default_rng(seed)
     count, r = DRAWS_PER_SCALE, len(log_loss)
-    scales = degrees / stats.chi2.ppf((np.arange(NUM_SCALES) + 0.5) / NUM_SCALES, degrees)
+    scales = degrees / (2 * special.gammaincinv(degrees / 2, (np.arange(NUM_SCALES) + 0.5) / NUM_SCALES))
     spread = max(float(np.std(log_loss, ddof=1)), float(se.max())) if r > 1 else 0.0
     found = []
     for scale in scales:

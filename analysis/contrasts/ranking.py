@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from scipy import stats
+from scipy import special
 
 from analysis.contrasts.contrast import loss_gap, mean_loss, noise_of_differences
 from analysis.contrasts.fit import CONFIDENCE
 from analysis.contrasts.matching import why_not_comparable, why_unmatched
 from analysis.contrasts.noise import MIN_DEGREES, noise_of, pool_of
+from analysis.contrasts.studentized_range import studentized_range
 from analysis.fitting.result import Estimate
 from analysis.page.labels import count_text
 from analysis.page.language import say
@@ -147,10 +148,10 @@ def together(study: Study, recipes: Sequence[Recipe]) -> float:
     return _together(len(recipes), degrees)
 
 
-@lru_cache(maxsize=64)  # the quantile takes .1 s
+@lru_cache(maxsize=64)
 def _together(num_recipes: int, degrees: int) -> float:
-    widest = float(stats.studentized_range.ppf(CONFIDENCE, num_recipes, degrees)) / math.sqrt(2)
-    return 2 * float(stats.t.cdf(widest, degrees)) - 1
+    widest = studentized_range(CONFIDENCE, num_recipes, degrees) / math.sqrt(2)
+    return 2 * float(special.stdtr(degrees, widest)) - 1
 
 
 @lru_cache(maxsize=8)

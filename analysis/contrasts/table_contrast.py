@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from analysis.contrasts.contrast import Contrast, gap_between
 from analysis.contrasts.curves import REACH, Band
@@ -166,7 +166,7 @@ def _by_means(found: Contrast, sides: Sequence[RunTable], cell: Cell, confidence
     if is_paired := is_paired and by_seed[0].keys() == by_seed[1].keys() and "" not in by_seed[0]:
         differences = [by_seed[0][seed] - by_seed[1][seed] for seed in by_seed[0]]
         se, degrees = float(np.std(differences, ddof=1)) / math.sqrt(num_pairs), num_pairs - 1
-    half = float(stats.t.ppf(0.5 + confidence / 2, degrees)) * se * math.sqrt(means[0] * means[1])
+    half = float(special.stdtrit(degrees, 0.5 + confidence / 2)) * se * math.sqrt(means[0] * means[1])
     gap = Estimate(means[0] - means[1], means[0] - means[1] - half, means[0] - means[1] + half)
     decision = decide(gap)
     return replace(
@@ -220,7 +220,7 @@ def predictions(table: RunTable, recipes: Sequence[str], at: Cell) -> tuple[Arra
         return None
     slices = [Slice(fit, at[0], (at[1], at[1])) for fit in fits]
     degrees = len(common) - len(law.params)
-    quantile = float(stats.t.ppf(0.5 + CONFIDENCE / 2, degrees))
+    quantile = float(special.stdtrit(degrees, 0.5 + CONFIDENCE / 2))
     count = len(slices)
     variance = np.zeros((count, count))
     for i in range(count):

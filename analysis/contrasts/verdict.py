@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from analysis.fitting.result import Estimate
 from analysis.laws.law import Array
@@ -93,8 +93,8 @@ def probability_lower(gap: Estimate, degrees: float, confidence: float) -> float
         return None
     if half == 0:
         return 0.5 if gap.value == 0 else float(gap.value < 0)
-    quantile = float(stats.t.ppf(0.5 + confidence / 2, degrees))
-    return float(stats.t.cdf(-gap.value / half * quantile, degrees))
+    quantile = float(special.stdtrit(degrees, 0.5 + confidence / 2))
+    return float(special.stdtr(degrees, -gap.value / half * quantile))
 
 
 def chance(probability: float) -> str:

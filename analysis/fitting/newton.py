@@ -36,20 +36,16 @@ class Surface:
     low: Array
     high: Array
 
-    @property
-    def _is_log(self) -> NDArray[np.bool_]:
-        return np.array([param.is_log for param in self.law.params])
-
     def theta(self, phi: Array) -> Array:
         """Parameters (..., all) at free coordinates (..., p)."""
         full = np.broadcast_to(self.base, (*phi.shape[:-1], len(self.base))).copy()
         full[..., self.free] = phi
-        return np.where(self._is_log, np.exp(np.where(self._is_log, full, 0.0)), full)
+        return np.where(self.law.is_log, np.exp(np.where(self.law.is_log, full, 0.0)), full)
 
     def coordinates(self, theta: Array) -> Array:
         """Free coordinates (..., p) of parameters (..., all)."""
         with np.errstate(all="ignore"):
-            return np.where(self._is_log, np.log(np.where(self._is_log, theta, 1.0)), theta)[..., self.free]
+            return np.where(self.law.is_log, np.log(np.where(self.law.is_log, theta, 1.0)), theta)[..., self.free]
 
     def loss(self, phi: Array) -> Array:
         """(..., n); nan where the law has no value."""
@@ -58,10 +54,15 @@ class Surface:
 
     def slope(self, phi: Array) -> Array:
         """d loss / d phi, (..., n, p)."""
+        return self.loss_and_slope(phi)[1]
+
+    def loss_and_slope(self, phi: Array) -> tuple[Array, Array]:
+        """(..., n) and (..., n, p)."""
         theta = self.theta(phi)
         with np.errstate(all="ignore"):
-            chain = np.where(self._is_log, theta, 1.0)
-            return (self.law.gradient(theta, self.at) * chain[..., None, :])[..., self.free]
+            loss, gradient = self.law.loss_and_gradient(theta, self.at)
+            chain = np.where(self.law.is_log, theta, 1.0)
+            return loss, (gradient * chain[..., None, :])[..., self.free]
 
     def residual(self, loss: Array) -> Array:
         """log predicted - log measured, or predicted - measured; nan where the prediction has no logarithm."""
@@ -138,7 +139,7 @@ def value_at(surface: Surface, phi: Array, weights: Array, delta: Array) -> Arra
 
 
 def _local(surface: Surface, phi: Array, weights: Array, delta: Array) -> _Local:
-    loss, slope = surface.loss(phi), surface.slope(phi)
+    loss, slope = surface.loss_and_slope(phi)
     residual = surface.residual(loss)
     size = np.abs(residual)
     pull = weights * np.clip(residual, -delta[:, None], delta[:, None])

@@ -51,7 +51,7 @@ class Surface:
     @cached_property
     def is_log(self) -> Mask:
         """Of the free parameters, (f,)."""
-        return np.array([param.is_log for param in self.law.params])[self.free]
+        return self.law.is_log[self.free]
 
     @cached_property
     def bounds(self) -> tuple[Array, Array]:
@@ -80,8 +80,8 @@ class Surface:
     def response(self, u: Array, at: Columns) -> tuple[Array, Array]:
         """Response, or its logarithm, at n rows (K, n), and the derivatives by u (K, n, f)."""
         theta = self.outside(u)
-        value, gradient = self.law.loss(theta, at), self.law.gradient(theta, at)[..., self.free]
-        gradient = gradient * np.where(self.is_log, theta[..., self.free], 1.0)[..., None, :]
+        value, gradient = self.law.loss_and_gradient(theta, at)
+        gradient = gradient[..., self.free] * np.where(self.is_log, theta[..., self.free], 1.0)[..., None, :]
         if self.scale == "raw":
             return value, gradient
         value = np.maximum(value, 1e-300)
@@ -254,7 +254,7 @@ def _minimise(
         off, strength = value - wanted[active], pull[active]
         deviance = (surface.weights * residual**2).sum(-1)
         weighted = J * surface.weights[:, None]
-        gradient = (weighted * residual[..., None]).sum(-2) + (strength * off)[:, None] * by_u
+        gradient = (residual[:, None, :] @ weighted)[:, 0] + (strength * off)[:, None] * by_u
         hessian = weighted.swapaxes(-1, -2) @ J + strength[:, None, None] * by_u[:, :, None] * by_u[:, None, :]
         total = deviance + strength * off**2
         bad = ~(np.isfinite(total) & np.isfinite(gradient).all(-1) & np.isfinite(hessian).all((-1, -2)))

@@ -65,6 +65,9 @@ class Exchange(Law):
         return theta[..., :1] + np.exp(-theta[..., 1:2] * log_q)
 
     def gradient(self, theta: Array, at: Columns) -> Array:
+        return self.loss_and_gradient(theta, at)[1]
+
+    def loss_and_gradient(self, theta: Array, at: Columns) -> tuple[Array, Array]:
         theta = np.asarray(theta, float)
         log_q, shares = self._log_q(theta, at)
         beta, gamma, alone = theta[..., 1:2], theta[..., 2:3], theta[..., 3:]
@@ -76,7 +79,7 @@ class Exchange(Law):
         slopes[..., 1] = -rest * (log_q + log_alone)
         slopes[..., 2] = beta * rest * entropy / gamma**2
         slopes[..., 3:] = rest[..., None] * shares / alone[..., None, :]
-        return slopes
+        return theta[..., :1] + rest, slopes
 
     def starts(self, at: Columns, y: Array) -> Array:
         """Soft-L1 minima (Gauss-Newton) from two floors of the loss, every domain counting the same at first."""
@@ -91,7 +94,8 @@ class Exchange(Law):
 
         def slope(phi: Array) -> Array:
             at_phi = theta(phi)
-            return self.gradient(at_phi, at) * np.array([1.0, *at_phi[1:]]) / self.loss(at_phi, at)[:, None]
+            loss, gradient = self.loss_and_gradient(at_phi, at)
+            return gradient * np.array([1.0, *at_phi[1:]]) / loss[:, None]
 
         def off(phi: Array) -> Array:
             return np.log(self.loss(theta(phi), at)) - goal

@@ -7,6 +7,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -67,6 +68,11 @@ class Law(ABC):
     def params(self) -> tuple[Param, ...]:
         """The parameters, in the order of theta."""
 
+    @cached_property  # asked for at every step of a descent
+    def is_log(self) -> NDArray[np.bool_]:
+        """Of the parameters, (p,)."""
+        return np.array([param.is_log for param in self.params])
+
     @property
     def form(self) -> str:
         """The equation as it stands for the table: without the terms that the table cannot tell."""
@@ -84,6 +90,10 @@ class Law(ABC):
     @abstractmethod
     def gradient(self, theta: Array, at: Columns) -> Array:
         """Its exact derivatives with respect to theta, (..., n, p)."""
+
+    def loss_and_gradient(self, theta: Array, at: Columns) -> tuple[Array, Array]:
+        """Both: a law may say how, where they have much in common."""
+        return self.loss(theta, at), self.gradient(theta, at)
 
     @abstractmethod
     def starts(self, at: Columns, y: Array) -> Array:

@@ -36,27 +36,25 @@ class Posynomial(Law):
 
     def coordinates(self, theta: Array) -> Array:
         """phi, (..., p): what the terms are linear in."""
-        is_log = self._is_log
-        return np.where(is_log, np.log(np.where(is_log, theta, 1.0)), theta)
+        return np.where(self.is_log, np.log(np.where(self.is_log, theta, 1.0)), theta)
 
     def loss(self, theta: Array, at: Columns) -> Array:
         phi = self.coordinates(np.asarray(theta, float))
         return phi[..., :1] + sum(np.exp(phi[..., t.params] @ t.design.T) for t in self.terms(at))
 
     def gradient(self, theta: Array, at: Columns) -> Array:
+        return self.loss_and_gradient(theta, at)[1]
+
+    def loss_and_gradient(self, theta: Array, at: Columns) -> tuple[Array, Array]:
         theta = np.asarray(theta, float)
         phi = self.coordinates(theta)
         terms = self.terms(at)
         slopes = np.zeros((*theta.shape[:-1], len(terms[0].design), theta.shape[-1]))
         slopes[..., 0] = 1.0
-        for term in terms:
-            value = np.exp(phi[..., term.params] @ term.design.T)
+        values = [np.exp(phi[..., term.params] @ term.design.T) for term in terms]
+        for term, value in zip(terms, values, strict=True):
             slopes[..., term.params] += value[..., None] * term.design
-        return slopes / np.where(self._is_log, theta, 1.0)[..., None, :]
+        return phi[..., :1] + sum(values), slopes / np.where(self.is_log, theta, 1.0)[..., None, :]
 
     def starts(self, at: Columns, y: Array) -> Array:
         return starts(self.params, self.terms(at), y)
-
-    @property
-    def _is_log(self) -> np.ndarray:
-        return np.array([param.is_log for param in self.params])

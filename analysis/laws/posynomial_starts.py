@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from analysis.laws.law import Array, Param
 
@@ -138,6 +137,8 @@ def _nodes(params: Sequence[Param], ranges: Sequence[float]) -> Array:
         axes.append(np.unique(np.clip(both, param.low, param.high)))
     if not free or len(free) in NODES_PER_EXPONENT:
         return np.array(list(product(*axes)), float).reshape(-1, len(params))
+    from scipy.stats import qmc  # here: it takes a quarter of a second to load
+
     sampled = qmc.Sobol(len(params), seed=0).random(NUM_SAMPLED)
     return np.stack([np.interp(u, np.linspace(0, 1, len(a)), a) for u, a in zip(sampled.T, axes, strict=True)], axis=1)
 

@@ -152,7 +152,7 @@ def _draws(surface: MixtureSurface) -> Array:
     """
     fit, at = surface.fit, surface.fit.table.columns
     drawn = fit.simulated_draws(DRAWS, np.random.default_rng(0))
-    is_log = np.array([param.is_log for param in surface.law.params])
+    is_log = surface.law.is_log
 
     def coordinates(theta: Array) -> Array:
         return np.where(is_log, np.log(np.where(is_log, theta, 1.0)), theta)

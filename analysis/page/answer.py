@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.contrasts.contrast import Contrast, compare, contrasts
 from analysis.contrasts.dose import DoseResponse, dose_response
@@ -10,8 +10,13 @@ from analysis.contrasts.fit import Fit, fit_power_law
 from analysis.contrasts.lr_check import LrCheck, lr_check
 from analysis.contrasts.noise import noise_of
 from analysis.contrasts.ranking import Ranking, rank
+from analysis.downstream import words
+from analysis.downstream.downstream import Downstream, analysed
+from analysis.downstream.task_study import TaskStudy
 from analysis.page.caveats import find_caveats
 from analysis.page.headline import headline_of, test_sentence
+from analysis.page.language import say
+from analysis.page.run_caveats import exposure_caveats, run_caveats
 from analysis.runs.points import Study
 
 
@@ -21,6 +26,7 @@ class Answer:
 
     headline: the answer in one sentence. test: how well the held-out size was predicted. main: the contrast
     behind it, if it is one. caveats: one sentence each. dose, ranking, lr_check: of the recipes, where they have them.
+    downstream: of the tasks, where models were fine-tuned.
     """
 
     headline: str
@@ -32,6 +38,7 @@ class Answer:
     dose: DoseResponse | None = None
     ranking: Ranking | None = None
     lr_check: LrCheck | None = None
+    downstream: Downstream | None = None
 
     @property
     def full_fits(self) -> tuple[Fit, ...]:
@@ -41,8 +48,29 @@ class Answer:
         return tuple(fit for key, fit in found.items() if key not in seen)
 
 
-def answer(study: Study) -> Answer:
-    """Fit every curve, contrast the recipes on every domain, say what came out."""
+def answer(study: Study, tasks: TaskStudy | None = None) -> Answer:
+    """Fit every curve, contrast the recipes on every domain, say what came out; of tasks first, if there are any."""
+    if tasks is None:
+        return _of_losses(study)
+    found = analysed(tasks)
+    headline, caveats = words.headline(found), tuple(words.caveats(found))
+    if not study.points:
+        return Answer(headline, None, None, (), (), caveats, downstream=found)
+    if not _compares_losses(study):
+        said = (*caveats, *run_caveats(study), *exposure_caveats(study))
+        return Answer(headline, None, None, (), (), said, downstream=found)
+    losses = _of_losses(study)
+    headline = say("{tasks} Of the loss: {loss}", tasks=headline, loss=losses.headline)
+    return replace(losses, headline=headline, caveats=(*caveats, *losses.caveats), downstream=found)
+
+
+def _compares_losses(study: Study) -> bool:
+    """Whether a loss can be held against another: of one recipe at one size there is nothing to say."""
+    on_target = [point for point in study.points if point.domain == study.target]
+    return len({point.tokens for point in on_target}) > 1 or len(study.recipes) > 1
+
+
+def _of_losses(study: Study) -> Answer:
     fits, by_label = [], {recipe.label: recipe for recipe in study.recipes}
     for domain in study.domains:
         for recipe in by_label.values():

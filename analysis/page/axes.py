@@ -29,7 +29,9 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
     """Name each line right of its end, moved apart where they would overlap."""
     figure = axes.get_figure(root=True)
     assert figure is not None
-    figure.draw_without_rendering()  # settles the layout, so that places in pixels are final
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.execute(figure)  # settles the layout, so that places in pixels are final
     to_pixels = axes.transData.transform
     line = 13 * figure.dpi / 72
     top = -math.inf  # of the label below

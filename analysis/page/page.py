@@ -12,6 +12,7 @@ from importlib import import_module
 
 from analysis import sections
 from analysis.contrasts.ranking import has_curves
+from analysis.downstream.figures import scores_figure
 from analysis.page import figures
 from analysis.page.answer import Answer
 from analysis.page.fonts import chinese_font
@@ -20,7 +21,20 @@ from analysis.page.table import Table
 from analysis.runs.points import Study
 from analysis.sections.section import Drawing, Section
 
+OF_TASKS = (
+    "downstream",
+    "task_demand",
+    "task_labels",
+    "task_upstream",
+    "task_methods",
+    "task_compression",
+    "task_classes",
+    "task_runs",
+)
+"""The files of `analysis/sections` that need no pretraining beside them."""
+
 ORDER = (
+    *OF_TASKS[:-2],
     "curves",
     "residuals",
     "learning_rates",
@@ -35,6 +49,8 @@ ORDER = (
     "ledger",
     "held_fixed",
     "runs",
+    "task_runs",
+    "task_classes",
     "cost",
     "next_runs",
     "provenance",
@@ -117,7 +133,8 @@ def _part(section: Section, lead: Drawing, names: set[str]) -> Part:
 
 
 def _sections(study: Study, results: Answer) -> list[Section]:
-    return [made for name in section_names() if (made := _section_of(name)(study, results)) is not None]
+    names = [name for name in section_names() if study.points or name in OF_TASKS]
+    return [made for name in names if (made := _section_of(name)(study, results)) is not None]
 
 
 def _with_english_figures(
@@ -142,8 +159,15 @@ def section_names() -> list[str]:
 
 
 def lead_drawing(study: Study, results: Answer, found: Iterable[Section]) -> Drawing:
-    """The figure of the answer: that of learning rates or of the ranking where they answer, else the curves."""
-    answering = "learning-rates" if results.lr_check else None if has_curves(study) else "ranking"
+    """The figure of the answer: of tasks, of learning rates or of the ranking where they answer, else the curves."""
+    answering = "learning-rates" if results.lr_check else None if study.points and has_curves(study) else "ranking"
+    if results.downstream is not None:
+        drawn = {drawing.name: drawing for section in found for drawing in section.drawings}
+        for name in ("task_tokens", "task_labels"):
+            if name in drawn:
+                return drawn[name]
+        caption = say("The deciding metric of each task, by start.")
+        return Drawing("task_scores", caption, scores_figure(results.downstream, study))
     for drawing in (drawing for section in found for drawing in section.drawings):
         if drawing.name == answering:
             return drawing

@@ -9,12 +9,18 @@ from functools import cached_property
 
 from analysis.contrasts.verdict import chance
 from analysis.fitting.result import Estimate
+from analysis.page.labels import count_text
 from analysis.page.language import Said, in_english, say
 
 
 @dataclass(frozen=True)
 class Multiplier(Estimate):
     """An estimate whose value 0 or inf tells that the data set only a bound."""
+
+
+@dataclass(frozen=True)
+class Quantity(Estimate):
+    """An amount of data that reaches something: inf where none does, 0 where the smallest is more than enough."""
 
 
 class Probability(float):
@@ -53,8 +59,8 @@ class Table:
         """Names and cells of columns as programs read them: in English, an Estimate as value, lower and upper end."""
         header: list[str] = []
         columns: list[Sequence[Plain]] = []
-        for i, column in enumerate(self.columns):
-            cells = [row[i] for row in self.rows]
+        every = zip(*self.rows, strict=True) if self.rows else [()] * len(self.columns)
+        for column, cells in zip(self.columns, every, strict=True):
             name = str(in_english(column))
             if any(issubclass(kind, Estimate) for kind in set(map(type, cells))):
                 ends = [(x.value, x.lo, x.hi) if isinstance(x, Estimate) else (x, None, None) for x in cells]
@@ -62,7 +68,7 @@ class Table:
                 columns += [[end[k] for end in ends] for k in range(3)]
             else:
                 header.append(name)
-                columns.append(cells)  # type: ignore[arg-type]  # no Estimate is among them
+                columns.append(cells)  # no Estimate is among them
         return header, columns
 
 
@@ -72,6 +78,8 @@ def cell_text(cell: Cell) -> str:
         return "–"
     if isinstance(cell, Multiplier) and cell.value in (0.0, math.inf):
         return _bound_text(cell)
+    if isinstance(cell, Quantity):
+        return _quantity_text(cell)
     if isinstance(cell, Estimate):
         return estimate_text(cell)
     if isinstance(cell, bool):
@@ -141,21 +149,39 @@ def _bound_text(m: Multiplier) -> str:
     return say("below {hi}", hi=number) if is_upper else say("above {lo}", lo=number)
 
 
+def _quantity_text(amount: Quantity) -> str:
+    """An amount in k and M, with its interval; an end beyond what was measured is said in words."""
+    value, lo, hi = (count_text(end) if math.isfinite(end) else "" for end in (amount.value, amount.lo, amount.hi))
+    if math.isinf(amount.value):
+        return say("not reached (more than {lo})", lo=lo) if amount.lo > 0 else say("not reached")
+    if amount.value == 0:
+        return say("at most {hi}", hi=hi) if hi else say("cannot tell")
+    if amount.lo > 0 and hi:
+        return say("{value} ({lo} to {hi})", value=value, lo=lo, hi=hi)
+    if hi:
+        return say("{value} (below {hi})", value=value, hi=hi)
+    if amount.lo > 0:
+        return say("{value} (above {lo})", value=value, lo=lo)
+    return say("{value} (no limits)", value=value)
+
+
 def csv_bytes(table: Table) -> bytes:
     """The table as CSV (RFC 4180, UTF-8). Text that a spreadsheet would run as a formula gets a leading '.
 
     By columns, each distinct value once: a table of points has millions of cells.
     """
     header, columns = table.spread
-    rows = zip(*([known[cell] for cell in cells] for known, cells in map(_raw_column, columns)), strict=True)
-    lines = [",".join(_raw(name) for name in header), *map(",".join, rows)]
-    return "".join(f"{line}\r\n" for line in lines).encode()
+    rows = zip(*(map(known.__getitem__, cells) for known, cells in map(_raw_column, columns)), strict=True)
+    lines = [",".join(_raw(name) for name in header), *map(",".join, rows), ""]
+    return "\r\n".join(lines).encode()
 
 
 def _raw_column(cells: Sequence[Plain]) -> tuple[Mapping[object, str], Sequence[object]]:
     """What stands for each distinct value, and the values: with their types where values of two may be equal."""
     keys: Sequence[object] = cells
     kinds = set(map(type, cells))
+    if kinds == {float}:
+        return {cell: repr(cell) if math.isfinite(cell) else "" for cell in set(cells)}, cells  # type: ignore[arg-type]
     if len(kinds - {type(None)}) > 1 or Said in kinds:  # 1 == 1.0 == True; two of one text may differ in English
         keys = [(type(cell), getattr(cell, "english", None), cell) for cell in cells]
     distinct = dict(zip(keys, cells, strict=True))

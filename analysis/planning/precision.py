@@ -26,7 +26,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from analysis.contrasts.fit import MIN_SIZES
 from analysis.contrasts.noise import MIN_DEGREES, MIN_PAIRS
@@ -112,6 +112,11 @@ class Precision:
         self._at = self.sizes.index(question.num_tokens) if self._is_measured else -1
         self._gradients = [curves[recipe].gradient(np.array(sizes)) for recipe in question.recipes]
         self._targets = [curves[r].gradient(np.array([question.num_tokens]))[:, 0] for r in question.recipes]
+
+    @property
+    def places(self) -> list[int]:
+        """The places of the sizes whose runs can narrow the interval."""
+        return [self._at] if self._is_measured else list(range(len(self.sizes)))
 
     def half_width(self, runs: Sequence[NDArray[np.bool_]]) -> float:
         """Half-width of the 95 % interval, of log losses; inf where the analysis would give none. runs: per recipe."""
@@ -312,7 +317,7 @@ def _detectable_units(degrees: float, power: float) -> float:
 def _spread(degrees: float) -> tuple[Array, Array]:
     """Estimated over true standard deviation: nodes and weights of its distribution, Gauss-Legendre in probability."""
     nodes, weights = np.polynomial.legendre.leggauss(60)
-    return np.sqrt(stats.chi2.ppf((nodes + 1) / 2, degrees) / degrees), weights / 2
+    return np.sqrt(2 * special.gammaincinv(degrees / 2, (nodes + 1) / 2) / degrees), weights / 2
 
 
 @cache

@@ -153,9 +153,10 @@ def _starts(field: Field) -> Iterator[Shape]:
     """
     yield field.done
     yield field.planned
-    k, num_used = len(field.sizes), int(max(own.any(axis=1).sum() for own in field.done))
+    places, num_used = field.precision.places, int(max(own.any(axis=1).sum() for own in field.done))
+    k = len(places)
     most = k if k <= MANY_SIZES else MAX_SUBSET
-    subsets = [list(s) for count in range(1, most + 1) for s in itertools.combinations(range(k), count)]
+    subsets = [list(s) for count in range(1, most + 1) for s in itertools.combinations(places, count)]
     for subset in subsets:
         for extend in (False, True) if num_used else (False,):
             for count in _counts(0 if extend else 1, len(field.seeds) - num_used, is_many=k > MANY_SIZES):
@@ -191,10 +192,11 @@ def _descend(field: Field, shape: Shape, score: Callable[[Shape], Score]) -> Sha
 
 def _neighbours(field: Field, shape: Shape, moves: bool) -> Iterator[Shape]:
     """Sets one step away, in one recipe or in all: a run added or dropped, a trunk dropped; or else a run moved."""
-    cells = [(row, k) for row in _distinct_rows(shape) for k in range(len(field.sizes))]
+    rows, useful = _distinct_rows(shape), set(field.precision.places)
+    cells = [(row, k) for row in rows for k in range(len(field.sizes))]
     places = [(i,) for i in range(len(shape))] + ([tuple(range(len(shape)))] if len(shape) > 1 else [])
     for where in places:
-        free = [c for c in cells if not any(shape[i][c] for i in where)]
+        free = [c for c in cells if c[1] in useful and not any(shape[i][c] for i in where)]
         taken = [c for c in cells if all(shape[i][c] and not field.done[i][c] for i in where)]
         if moves:
             yield from (_toggled(shape, where, pair) for pair in itertools.product(taken, free))

@@ -13,6 +13,8 @@ from analysis.page.language import say
 from analysis.runs.log_cache import LOOKS, Reading, log_cache, read_log, sift
 
 JOB_TYPE = "pretrain"
+CHILD_TYPES = ("finetune", "compress")
+"""Runs that go on from another: of them `analysis.downstream` tells."""
 STUDY_KEYS = {"name": str, "question": str, "target": str, "match": str, "hold_out": int}
 
 
@@ -22,7 +24,10 @@ class AnalysisError(ValueError):
 
 @dataclass(frozen=True)
 class Log:
-    """One run's log, from wherever: the common ground of files and server. history, looks: as in Reading."""
+    """One run's log, from wherever: the common ground of files and server. history, looks: as in Reading.
+
+    job_type: empty where a run was killed at its very start.
+    """
 
     run_id: str
     name: str
@@ -32,6 +37,7 @@ class Log:
     summary: Mapping[str, Any]
     has_ended: bool
     is_linked: bool = False
+    job_type: str = JOB_TYPE
 
 
 def find_log_files(folder: Path) -> list[tuple[Path, bool]]:
@@ -66,7 +72,7 @@ def folder_logs(place: str, warnings: list[str]) -> list[Log]:
         file = read_log(path, cache)
         if file.warning:
             warnings.append(say("{file} {damage}; read up to there", file=path.name, damage=file.warning))
-        if file.job_type in ("", JOB_TYPE):  # none is told by a run that was killed at its very start
+        if file.job_type in ("", JOB_TYPE, *CHILD_TYPES):  # none is told by a run that was killed at its very start
             by_run.setdefault(file.run_id, []).append((file, is_linked))
     return [merge_restarts(files) for _, files in sorted(by_run.items())]
 
@@ -108,11 +114,12 @@ def merge_restarts(files: Sequence[tuple[Reading, bool]]) -> Log:
         for key in LOOKS:
             looks[key] += file.looks[key]
     name = next((file.name for file in reversed(ordered) if file.config), last.name)
-    return Log(last.run_id, name, config, history, looks, last.summary, last.has_ended, files[0][1])
+    job_type = next((file.job_type for file in ordered if file.job_type), "")
+    return Log(last.run_id, name, config, history, looks, last.summary, last.has_ended, files[0][1], job_type)
 
 
 def server_logs(place: str, api: Any) -> list[Log]:
-    """The logs of the pretraining runs of a project, or of one group (study) in it."""
+    """The logs of the runs of a project, or of one group (study) in it."""
     path, _, query = place.removeprefix("wandb:").partition("?")
     key, _, group = query.partition("=")
     if path.count("/") != 1 or (query and key != "group"):
@@ -125,10 +132,12 @@ def server_logs(place: str, api: Any) -> list[Log]:
         except Exception as error:  # wandb raises its own, requests' and ValueError here
             raise AnalysisError(f"cannot reach the W&B server: {str(error).splitlines()[0]}") from error
     filters = {"group": group} if group else {}
-    return [_server_log(run) for run in api.runs(path, filters=filters) if run.job_type == JOB_TYPE]
+    kinds = (JOB_TYPE, *CHILD_TYPES)
+    return [_server_log(run) for run in api.runs(path, filters=filters) if run.job_type in kinds]
 
 
 def _server_log(run: Any) -> Log:
     history, looks = sift(run.scan_history())  # run.history() would sample 500 rows
     has_ended = run.state in ("finished", "failed")
-    return Log(run.id, run.name, dict(run.config), history, looks, dict(run.summary), has_ended)
+    summary = dict(run.summary)
+    return Log(run.id, run.name, dict(run.config), history, looks, summary, has_ended, job_type=run.job_type)

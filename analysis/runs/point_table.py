@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.downstream.task_points import task_point_table, with_task_points
+from analysis.downstream.task_study import task_study
 from analysis.page.table import Cell, Table, csv_bytes
 from analysis.page.writing import write_whole
 from analysis.runs.logs import AnalysisError
@@ -64,10 +66,15 @@ def write_points(places: Sequence[str], out: Path, every: bool = False, api: Any
     """
     if out.suffix not in (".parquet", ".csv"):
         raise AnalysisError(f"--out must end in .parquet or .csv, got {str(out)!r}")
-    study = build_study(read_runs(places, api))
-    table = point_table(study, every)
+    logs = read_runs(places, api)
+    tasks = task_study(logs)
+    has_losses = tasks is None or any(run.state == "complete" for run in logs.runs)
+    table = point_table(build_study(logs), every) if has_losses else None
+    if tasks is not None:
+        table = with_task_points(table, task_point_table(tasks))
+    assert table is not None
     write_whole(out, csv_bytes(table) if out.suffix == ".csv" else _parquet_bytes(table))
-    run, domain = COLUMNS.index("fingerprint"), COLUMNS.index("domain")
+    run, domain = table.columns.index("fingerprint"), table.columns.index("domain")
     domains = tuple(sorted({str(row[domain]) for row in table.rows}))
     return PointFile(out, len(table.rows), len({row[run] for row in table.rows}), domains)
 

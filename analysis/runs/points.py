@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from analysis.page.language import say
@@ -58,7 +59,14 @@ class Study:
     lost: tuple[LostRun, ...] = ()
 
     def points_of(self, recipe: str, domain: str) -> tuple[Point, ...]:
-        return tuple(p for p in self.points if p.recipe == recipe and p.domain == domain)
+        return self._points_by.get((recipe, domain), ())
+
+    @cached_property
+    def _points_by(self) -> Mapping[tuple[str, str], tuple[Point, ...]]:
+        found: dict[tuple[str, str], list[Point]] = {}
+        for point in self.points:
+            found.setdefault((point.recipe, point.domain), []).append(point)
+        return {of: tuple(points) for of, points in found.items()}
 
 
 def build_study(logs: Logs) -> Study:

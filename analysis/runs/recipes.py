@@ -59,14 +59,18 @@ def group_recipes(runs: Sequence[Run], target: str) -> tuple[tuple[Recipe, ...],
     The reference is the recipe that does least to the data (see `reference_first`). A label says what differs
     between the recipes of this study; the mixture, if nothing does.
     """
-    keys = {run.fingerprint: canonical(recipe_tree(run.spec)) for run in runs}
-    found: dict[str, Recipe] = {}
+    trees = {run.fingerprint: recipe_tree(run.spec) for run in runs}
+    keys = {fingerprint: canonical(tree) for fingerprint, tree in trees.items()}
+    last: dict[str, Run] = {}
+    weights: dict[str, Mapping[str, float]] = {}
     for run in sorted(runs, key=lambda run: (run.ledger.tokens if run.ledger else 0, run.name)):
-        tree = recipe_tree(run.spec)
-        seen = {domain: x.weight for domain, x in run.ledger.domains.items()} if run.ledger else None
-        known = found.get(keys[run.fingerprint])
-        weights = seen or (known.weights if known else None)
-        found[keys[run.fingerprint]] = Recipe("", tree, dict(flatten(tree)), run.num_params, weights)
+        last[keys[run.fingerprint]] = run
+        if run.ledger and run.ledger.domains:
+            weights[keys[run.fingerprint]] = {domain: x.weight for domain, x in run.ledger.domains.items()}
+    found: dict[str, Recipe] = {}
+    for key, run in last.items():
+        tree = trees[run.fingerprint]
+        found[key] = Recipe("", tree, dict(flatten(tree)), run.num_params, weights.get(key))
     distinct = [found[key] for key in sorted(found)]
     usual = _usual_content([found[keys[run.fingerprint]] for run in runs])
     labels = _labels(distinct, target, usual)

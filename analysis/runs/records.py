@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from analysis.page.language import say
-from analysis.runs.logs import AnalysisError, Log, declared_study, folder_logs, server_logs
+from analysis.runs.logs import CHILD_TYPES, AnalysisError, Log, declared_study, folder_logs, server_logs
 from analysis.runs.run import Run
 from analysis.runs.run_facts import run_of
+
+if TYPE_CHECKING:
+    from analysis.downstream.task_run import TaskRun
+
+AnyRun = TypeVar("AnyRun", Run, "TaskRun")
 
 
 @dataclass(frozen=True)
@@ -25,12 +30,14 @@ class Logs:
     """All runs found, and what was wrong with the logs, one sentence each.
 
     lost: interrupted before they logged what they are. study: as the folder declares it, None if it does not.
+    children: the logs of fine-tunings and compressions, in which no law of pretraining is fitted.
     """
 
     runs: tuple[Run, ...]
     warnings: tuple[str, ...] = field(default=())
     lost: tuple[LostRun, ...] = ()
     study: Mapping[str, Any] | None = None
+    children: tuple[Log, ...] = ()
 
 
 def read_runs(places: Sequence[str], api: Any = None) -> Logs:
@@ -47,7 +54,8 @@ def read_runs(places: Sequence[str], api: Any = None) -> Logs:
             raise AnalysisError(f"no W&B logs in {place!r} (looked for run-*.wandb in it and below)")
         logs += found
     lost = {log.run_id: LostRun(log.run_id, log.name) for log in logs if not log.config.get("fingerprint")}
-    runs = [run_of(log) for log in logs if log.config.get("fingerprint")]
+    children = [log for log in logs if log.job_type in CHILD_TYPES and log.config.get("fingerprint")]
+    runs = [run_of(log) for log in logs if log.config.get("fingerprint") and log.job_type not in CHILD_TYPES]
     kept: dict[str, Run] = {}
     for run in sorted(runs, key=lambda run: (run.state != "complete", run.is_linked, run.name, run.run_id)):
         if run.fingerprint in kept:  # the same training logged twice is one run, not two measurements
@@ -60,14 +68,15 @@ def read_runs(places: Sequence[str], api: Any = None) -> Logs:
         study = declared[0]["name"]
         warnings.append(say("the folders declare different studies; that of the first ({study}) is used", study=study))
     return Logs(
-        runs=_of_one_version(sorted(kept.values(), key=lambda run: (run.name, run.fingerprint)), warnings),
+        runs=of_one_version(sorted(kept.values(), key=lambda run: (run.name, run.fingerprint)), warnings),
         warnings=tuple(warnings),
         lost=tuple(sorted(lost.values(), key=lambda run: (run.name, run.run_id))),
         study=declared[0] if declared else None,
+        children=tuple(sorted(children, key=lambda log: (log.name, log.run_id))),
     )
 
 
-def _of_one_version(runs: Sequence[Run], warnings: list[str]) -> tuple[Run, ...]:
+def of_one_version(runs: Sequence[AnyRun], warnings: list[str]) -> tuple[AnyRun, ...]:
     """The runs whose numbers one version of the code made: the newest of those that are told.
 
     Numbers of two versions differ for another reason than the data. Where one version alone is told, runs that tell

@@ -27,7 +27,7 @@ def run_of(log: Log) -> Run:
         )
     told = str(log.summary.get("state", ""))
     state = told if log.has_ended and told in STATES else "interrupted"
-    config = _Facts(log.name, "config", log.config)
+    config = Facts(log.name, "config", log.config)
     spec = log.config.get("spec") or config.missing("spec")
     for part in ("study", "recipe", "budget", "seeds", "evaluation"):
         if part not in spec:
@@ -53,9 +53,9 @@ def run_of(log: Log) -> Run:
     if log.config.get("results_version") is not None:
         run["results_version"] = config.whole("results_version")
     if log.summary.get("schedule/ends_at_tokens") is not None:
-        run["schedule_ends_at"] = _Facts(log.name, "summary", log.summary).whole("schedule/ends_at_tokens")
+        run["schedule_ends_at"] = Facts(log.name, "summary", log.summary).whole("schedule/ends_at_tokens")
     if state == "complete":
-        summary = _Facts(log.name, "summary", log.summary)
+        summary = Facts(log.name, "summary", log.summary)
         run |= {
             "ledger": _ledger(summary, run["spec"]),
             "flops": summary.number("flops"),
@@ -65,7 +65,7 @@ def run_of(log: Log) -> Run:
     return Run(**run)
 
 
-def _ledger(summary: _Facts, spec: Mapping[str, Any]) -> Ledger:
+def _ledger(summary: Facts, spec: Mapping[str, Any]) -> Ledger:
     domains = {}
     for domain in sorted(spec["recipe"]["corpus"]["domains"]):
         at = f"ledger/{domain}/"
@@ -99,11 +99,15 @@ def _eval_points(log: Log, is_complete: bool) -> tuple[EvalPoint, ...]:
     """
     points: dict[int, EvalPoint] = {}
     suffix = "/sum_nats"
+    domains_in: dict[tuple[str, ...], list[str]] = {}  # rows have the same keys, nearly all
     for row in log.history:
-        domains = sorted(k[5 : -len(suffix)] for k in row if k.endswith(suffix) and k.startswith("eval/"))
+        keys = tuple(row)
+        if keys not in domains_in:
+            domains_in[keys] = sorted(k[5 : -len(suffix)] for k in keys if k.endswith(suffix) and k.startswith("eval/"))
+        domains = domains_in[keys]
         if not any(row[f"eval/{domain}{suffix}"] is not None for domain in domains):
             continue
-        facts = _Facts(log.name, "history", row)
+        facts = Facts(log.name, "history", row)
         try:
             point = EvalPoint(
                 tokens=facts.whole("tokens"),
@@ -123,7 +127,7 @@ def _median(log: Log, key: str) -> float | None:
     return median(log.looks[key]) if log.looks[key] else None
 
 
-def _sums(facts: _Facts, at: str) -> Sums:
+def _sums(facts: Facts, at: str) -> Sums:
     has_bytes = facts.facts.get(at + "num_bytes") is not None
     num_tokens = facts.whole(at + "num_tokens")
     if num_tokens <= 0:
@@ -136,7 +140,7 @@ def _sums(facts: _Facts, at: str) -> Sums:
 
 
 @dataclass(frozen=True)
-class _Facts:
+class Facts:
     """Typed access to logged values; what is missing or of another type is named with its run."""
 
     run: str

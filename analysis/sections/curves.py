@@ -12,7 +12,7 @@ from analysis.sections.section import Drawing, Section
 
 def section(study: Study, results: Answer) -> Section | None:
     """A figure per domain; None where all runs have one size."""
-    if not has_curves(study):
+    if not results.fits or not has_curves(study):
         return None
     return Section(
         "curves",

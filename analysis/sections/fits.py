@@ -12,7 +12,7 @@ from analysis.sections.section import Section
 
 def section(study: Study, results: Answer) -> Section | None:
     """None where there is no curve."""
-    if not has_curves(study):
+    if not results.fits or not has_curves(study):
         return None
     methods = sorted({fit.interval_method for fit in results.fits if fit.law is not None})
     statuses = sorted({(fit.status.name.lower(), fit.status.value) for fit in (*results.fits, *results.full_fits)})

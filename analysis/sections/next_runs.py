@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from analysis.contrasts.contrast import Contrast
-from analysis.design import Design, design, facts, forecast_table, proposal_sentence, run_table
+from analysis.design import Design, design, facts, forecast_table, proposal_sentence, run_table, runs_for
 from analysis.page.answer import Answer
 from analysis.page.labels import flops_text, percent_text
 from analysis.page.language import say
@@ -77,16 +77,17 @@ def _needed(found: Design) -> tuple[str, ...]:
     now = found.proposal.before if found.proposal else found.forecasts[0]
     if now.question.kind != "gap" or not now.is_known:
         return ()
-    halved = design(found.plan, found.floor, found.curves, question=now.question, half_width=now.half_width / 2)
-    if halved.proposal is None:
+    plan = found.plan
+    runs = runs_for(now.question, now.half_width / 2, plan, found.floor, found.curves)
+    if not runs:
         return ()
-    spent = flops_to_train([run.again() for run in found.plan.runs])
+    flops, spent = flops_to_train([*plan.done, *runs]), flops_to_train([run.again() for run in plan.runs])
     return (
         say(
             "To halve that interval takes {count} runs for {flops} FLOPs, {share} of what the study has cost.",
-            count=len(halved.proposal.runs),
-            flops=flops_text(halved.proposal.flops),
-            share=percent_text(halved.proposal.flops / spent),
+            count=len(runs),
+            flops=flops_text(flops),
+            share=percent_text(flops / spent),
         ),
     )
 

@@ -10,7 +10,9 @@ from analysis.sections.section import Section
 
 
 def section(study: Study, results: Answer) -> Section | None:
-    """What is known of the noise on the target domain, and a row per domain."""
+    """What is known of the noise on the target domain, and a row per domain; None where no loss is compared."""
+    if not results.fits:
+        return None
     table = _table(study, results)
     return Section("noise", say("Noise floor"), (_sentence(study, results),), tables=(table,) if table.rows else ())
 

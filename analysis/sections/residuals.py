@@ -12,9 +12,11 @@ from analysis.sections.section import Drawing, Section
 
 def section(study: Study, results: Answer) -> Section | None:
     """Residuals on the target domain; None where there is no curve."""
-    if not has_curves(study):
+    if not results.fits or not has_curves(study):
         return None
     figure = figures.residual_figure(study, results.fits)
+    if figure is None and results.downstream is not None:  # there is more to tell than that nothing is
+        return None
     if figure is None:
         return Section("residuals", say("Residuals"), (say("No curve was fitted."),))
     fits = [fit for fit in results.fits if fit.domain == study.target and fit.holds]

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from planted import SIZES, mixture_law, spec, weights_of, write_study
+from scipy import stats
 
 from analysis.__main__ import main
 from analysis.contrasts.contrast import Decision
 from analysis.contrasts.noise import noise_of
 from analysis.contrasts.ranking import highlighted, rank
+from analysis.contrasts.studentized_range import studentized_range
 from analysis.laws.power import PowerLaw
 from analysis.page.answer import answer
 from analysis.page.figures import GREY, colours, headline_figure
@@ -187,3 +189,9 @@ def test_equal_recipes_at_one_size_are_seldom_told_apart(tmp_path: Path) -> None
         assert found.main is not None
         wrong += found.main.decision is not Decision.CANNOT_TELL
     assert wrong <= 4  # 1 is expected at 95 %; 5 or more has a probability of 0.3 %
+
+
+@pytest.mark.parametrize(("count", "degrees"), [(2, 2), (3, 4), (20, 80), (500, 9)])
+def test_the_studentized_range_is_that_of_scipy(count: int, degrees: int) -> None:
+    expected = stats.studentized_range.ppf(0.95, count, degrees)
+    assert studentized_range(0.95, count, degrees) == pytest.approx(expected, rel=1e-8)

@@ -114,6 +114,7 @@ def planted() -> dict[str, Planted]:
         "logistic": _planted("logistic", {"L": np.linspace(2, 4, 25)}, [0.25, 0.8, 4, 2.9]),
         "decay": _planted("decay", {"L": np.linspace(2, 4, 12)}, [0.86, 2.2, 0.71]),
         "broken": _planted("broken", {"D": np.geomspace(1e7, 1e12, 30)}, [1.5, 60, 0.15, 0.15, 3e9, 0.4]),
+        "ceiling": _planted("ceiling", {"D": np.geomspace(1e6, 1e9, 9)}, [0.08, 30, 0.3]),
         "exchange": _planted("exchange", mixed, [1.6, 0.25, 0.8, 0.9, 1.1, 1.5], domains=("code", "docs", "web")),
     }
 

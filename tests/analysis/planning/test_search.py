@@ -122,3 +122,13 @@ def test_new_seeds_vary_what_varied() -> None:
     runs = [replace(run, seeds=(("init", i), ("order", i), ("subset", 0))) for i, run in enumerate(even_grid(1)[:3])]
     assert new_seeds(runs, 2) == [(("init", k), ("order", k), ("subset", 0)) for k in (3, 4)]
     assert new_seeds(runs[:1], 1) == [(("init", 1), ("order", 1), ("subset", 1))]
+
+
+@pytest.mark.parametrize("schedule", [ALONE, SHARED])
+def test_for_a_gap_that_is_measured_no_run_of_another_size_is_proposed(schedule: Schedule) -> None:
+    """It rests on the runs at its size alone, and a smaller run on the way of a larger one spares it nothing."""
+    question, grid = Question("gap", "a", "b", TOP), even_grid(3, schedule)
+    wanted = in_log_loss(question, forecast(question, grid, curves(), FLOOR).half_width, curves())
+    proposed = cheapest(field_of(question, grid, SIZES, curves(), FLOOR), wanted)
+    assert proposed
+    assert {run.num_tokens for run in proposed} == {TOP}

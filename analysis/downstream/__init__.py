@@ -1,0 +1,1 @@
+"""What pretraining is worth to tasks: fine-tunings and compressions, read beside a study of losses."""

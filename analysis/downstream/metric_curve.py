@@ -1,0 +1,235 @@
+"""A task's metric over an amount of data (tokens of pretraining, or labels): the law that predicts best, and where it
+reaches a level.
+
+Two laws are tried on the runs of all but the largest amount: an error that falls as a power towards a floor
+(`ceiling`), and a logistic curve in the logarithm of the amount. The one that is nearer to the largest is fitted to
+all. Where there are too few amounts for either, the means are joined by straight lines over the logarithm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from analysis.downstream.cells import Cell, Z
+from analysis.downstream.row_noise import Replicates, row_gap_sd, row_sd
+from analysis.fitting.law_fit import LawFit, fit_law
+from analysis.fitting.minimise import minimise
+from analysis.fitting.objective import Huber
+from analysis.fitting.result import Estimate
+from analysis.laws.ceiling import Ceiling
+from analysis.laws.law import Array, Columns, Law
+from analysis.laws.logistic import Logistic
+from analysis.runs.run_table import RunTable
+
+Axis = Literal["tokens", "labels"]
+OBJECTIVE = Huber(delta=0.02, scale="raw")
+"""In units of the metric: a run further off than two points of accuracy, such as a fine-tuning that failed, counts
+less."""
+LOG_ORIGIN = 60.0
+"""The logistic law reads L = 60 - log amount: above 0 for any amount, and falling as the amount grows."""
+FAR = 4.0
+"""A fitted law is asked for so many times the largest amount at most."""
+GRID = 400
+PROFILED = 12
+"""Amounts at which levels are sought, and those of them at which an interval is computed."""
+
+
+@dataclass(frozen=True)
+class Amount(Estimate):
+    """An amount of data with its interval.
+
+    inf: not reached; then lo is an amount that is not enough, where that is sure. 0: the smallest is more than enough.
+    """
+
+
+@dataclass(frozen=True)
+class Level:
+    """A value of the metric, and how sure that is: half its interval from seeds, its standard error from test rows.
+
+    replicates: of the models that it is of; None where not all have them.
+    """
+
+    value: float
+    seed_half: float = 0.0
+    test_sd: float = 0.0
+    replicates: Replicates | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class MetricCurve:
+    """One curve. law: its name, or `measured` where none is fitted. errors: of each at the largest amount, held out."""
+
+    axis: Axis
+    cells: tuple[Cell, ...]
+    law: str
+    fit: LawFit | None
+    errors: Mapping[str, float]
+
+    @property
+    def amounts(self) -> Array:
+        """Those measured, rising."""
+        return np.array([amount_of(cell, self.axis) for cell in self.cells], float)
+
+    @property
+    def reach(self) -> float:
+        """The largest amount that is asked for."""
+        return float(self.amounts[-1]) * (FAR if self.fit else 1.0)
+
+    @property
+    def row_sd(self) -> float:
+        """The standard error that the test rows make, of a setting in the middle."""
+        return float(np.median([cell.row_sd for cell in self.cells]))
+
+    def _row_gap_sd(self, level: Level) -> float:
+        """That of what the curve has over a level: paired by rows where all have replicates."""
+        if level.replicates is None or any(cell.replicates is None for cell in self.cells):
+            return math.hypot(self.row_sd, row_sd(level))
+        return float(np.median([row_gap_sd(cell, level) for cell in self.cells]))
+
+    @property
+    def ceiling(self) -> float | None:
+        """What the law tends to; None without one."""
+        if self.fit is None:
+            return None
+        return 1 - float(self.fit.theta[0]) if self.law == Ceiling.name else float(self.fit.theta[1])
+
+    def value(self, amount: ArrayLike) -> Array:
+        """The metric at each amount, (n,)."""
+        x = np.asarray(amount, float)
+        if self.fit is None:
+            return np.interp(np.log(x), np.log(self.amounts), [cell.mean for cell in self.cells])
+        return self.fit.predict(_columns(self.law, x))
+
+    def half_widths(self, amount: ArrayLike) -> tuple[Array, Array]:
+        """What seeds leave open at each amount, below and above, (n,) each."""
+        x = np.asarray(amount, float)
+        if self.fit is None:
+            half = np.interp(np.log(x), np.log(self.amounts), [cell.seed_half for cell in self.cells])
+            return half, half
+        lo, hi = self.fit.interval(_columns(self.law, x))
+        value = self.value(x)
+        return value - lo, hi - value
+
+    def band(self, amount: ArrayLike) -> tuple[Array, Array]:
+        """The 95 % interval of the metric at each amount, from seeds and test rows: lower and upper, (n,) each."""
+        value, test = self.value(amount), Z * self.row_sd
+        below, above = self.half_widths(amount)
+        return value - np.hypot(below, test), value + np.hypot(above, test)
+
+    @cached_property
+    def _grid(self) -> tuple[Array, Array, Array, Array]:
+        """Amounts, the metric there, and what seeds leave open, below and above: of profiles, which take their time.
+
+        The ends are smooth in the logarithm of the amount: they are found at a few amounts, and joined by lines.
+        """
+        x = np.geomspace(self.amounts[0], self.reach, GRID)
+        few = np.geomspace(self.amounts[0], self.reach, PROFILED)
+        below, above = (np.interp(np.log(x), np.log(few), half) for half in self.half_widths(few))
+        return x, self.value(x), below, above
+
+    def reaches(self, level: Level) -> Amount:
+        """The amount at which the curve comes to a level and stays above it; as an interval, where it may do so.
+
+        An end beyond what the curve is asked for is inf.
+        """
+        x, value_at, below, above = self._grid
+        over = value_at - level.value
+        known = math.hypot(level.seed_half, Z * self._row_gap_sd(level))
+        lo = _first(x, over + np.hypot(above, known))
+        value = _last(x, over)
+        hi = max(_last(x, over - np.hypot(below, known)), value, self.amounts[0])
+        return Amount(value, min(lo, value), hi)
+
+
+def _first(x: Array, over: Array) -> float:
+    """The first amount above a level: between two, along a line. 0 where the smallest is, inf where none is."""
+    above = np.flatnonzero(over >= 0)
+    if not len(above):
+        return float(x[-1])  # all that was asked for is not enough: the amount is larger
+    return 0.0 if above[0] == 0 else _between(x, over, int(above[0]))
+
+
+def _last(x: Array, over: Array) -> float:
+    """The amount from which on a curve stays above a level."""
+    under = np.flatnonzero(~(over >= 0))
+    if not len(under):
+        return 0.0
+    return math.inf if under[-1] == len(x) - 1 else _between(x, over, int(under[-1]) + 1)
+
+
+def _between(x: Array, over: Array, i: int) -> float:
+    share = over[i] / (over[i] - over[i - 1]) if np.isfinite(over[i - 1]) and over[i] > over[i - 1] else 0.0
+    return float(np.exp(np.log(x[i]) - share * (np.log(x[i]) - np.log(x[i - 1]))))
+
+
+def amount_of(cell: Cell, axis: Axis) -> int:
+    """Of a setting, the amount of data on an axis."""
+    return cell.setting.tokens if axis == "tokens" else cell.setting.labels
+
+
+def metric_curve(cells: Sequence[Cell], axis: Axis, floor: float | None = None) -> MetricCurve | None:
+    """The curve through the settings of one line; None for fewer than two amounts. floor: what no data at all gives."""
+    cells = tuple(sorted((c for c in cells if amount_of(c, axis) > 0), key=lambda cell: amount_of(cell, axis)))
+    if len(cells) < 2:
+        return None
+    laws: dict[str, tuple[Law, dict[str, float]]] = {
+        Ceiling.name: (Ceiling(), {}),
+        Logistic.name: (Logistic(), {} if floor is None else {"floor": floor}),
+    }
+    errors: dict[str, float] = {}
+    for name, (law, fixed) in laws.items():
+        error = held_out_error(law, _table(cells[:-1], axis, name), _table(cells[-1:], axis, name), fixed)
+        if math.isfinite(error):
+            errors[name] = error
+    for name in sorted(laws, key=lambda name: (errors.get(name, math.inf), name)):
+        law, fixed = laws[name]
+        fit = fit_law(_table(cells, axis, name), law, objective=OBJECTIVE, fixed=fixed)
+        if name == Logistic.name and is_step(fit, np.log([amount_of(cell, axis) for cell in cells])):
+            continue
+        if fit.working is not None and np.isfinite(fit.predict(_columns(name, [amount_of(cells[0], axis)]))).all():
+            return MetricCurve(axis, cells, name, fit, errors)
+    return MetricCurve(axis, cells, "measured", None, errors)
+
+
+def held_out_error(law: Law, seen: RunTable, unseen: RunTable, fixed: Mapping[str, float]) -> float:
+    """The mean absolute error on rows that a law did not see; nan where it cannot be fitted to the others."""
+    free = len(law.params) - len(fixed)
+    if len(np.unique(seen.columns[law.columns[0]])) < free + 1:
+        return math.nan
+    found = minimise(law, seen.columns, seen.y, OBJECTIVE, fixed=fixed)
+    with np.errstate(all="ignore"):
+        return float(np.abs(law.loss(found.theta, unseen.columns) - unseen.y).mean()) if found.converged else math.nan
+
+
+def is_step(fit: LawFit, places: ArrayLike) -> bool:
+    """Whether a logistic curve rises between two neighbours of what was measured: of such a jump nothing is known."""
+    k = float(fit.theta[2])
+    gaps = np.diff(np.unique(np.asarray(places, float)))
+    return not (math.isfinite(k) and 4 / k >= float(np.median(gaps)))  # 4 / k: from 12 to 88 % of the way
+
+
+def _columns(law: str, amount: ArrayLike) -> Columns:
+    x = np.asarray(amount, float)
+    return {"D": x} if law == Ceiling.name else {"L": LOG_ORIGIN - np.log(x)}
+
+
+def _table(cells: Sequence[Cell], axis: Axis, law: str) -> RunTable:
+    """A row per setting and seed; what is drawn at random is the seed, whose subset and order all amounts share."""
+    rows = [(amount_of(cell, axis), str(seed), value) for cell in cells for seed, value in cell.values.items()]
+    count = len(rows)
+    return RunTable(
+        columns=_columns(law, [row[0] for row in rows]),
+        y=np.array([row[2] for row in rows]),
+        recipe=np.full(count, ""),
+        run=np.array([row[1] for row in rows], dtype=np.str_),
+        seed=np.array([row[1] for row in rows], dtype=np.str_),
+        row=np.arange(1, count + 1),
+        response="metric",
+    )

@@ -1,0 +1,224 @@
+"""The tasks of a study in sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from analysis.contrasts.verdict import chance
+from analysis.downstream.cells import MIN_DEGREES, Cell, Gap, is_pretraining_repeated
+from analysis.downstream.demand import NEAR_BEST, Demand
+from analysis.downstream.downstream import Downstream
+from analysis.downstream.task_study import start_text
+from analysis.downstream.verdicts import TaskVerdict, leading
+from analysis.fitting.result import Estimate
+from analysis.page.labels import count_text
+from analysis.page.language import listed, say
+from analysis.page.table import estimate_text, number_text
+
+
+def headline(found: Downstream) -> str:
+    """What pretraining does for the tasks, and which of them needs the most data, in one sentence or two."""
+    said = []
+    tasks = found.study.tasks
+    over_scratch = {v.task: v.over_scratch for v in leading(found.verdicts) if v.over_scratch}
+    over_baseline = {v.task: v.over_baseline for v in leading(found.verdicts) if v.over_baseline}
+    if over_scratch:
+        won = [task for task, gap in over_scratch.items() if gap.verdict == "better"]
+        said.append(
+            say("Pretraining beats training from scratch beyond the noise on {won} of {count} tasks{names}.",
+                won=len(won), count=len(over_scratch), names=_in_brackets(won))
+        )  # fmt: skip
+    if over_baseline:
+        won = [task for task, gap in over_baseline.items() if gap.verdict == "better"]
+        lost = [task for task, gap in over_baseline.items() if gap.verdict == "worse"]
+        said.append(
+            say("It beats the baseline on {won} of {count}{names}.",
+                won=len(won), count=len(over_baseline), names=_in_brackets(won))
+            if over_scratch
+            else say("The fine-tuned models beat the baseline on {won} of {count} tasks{names}.",
+                     won=len(won), count=len(over_baseline), names=_in_brackets(won))
+        )  # fmt: skip
+        if lost:
+            said.append(say("The baseline is better on {tasks}.", tasks=listed(lost)))
+    if sentence := _needs(found):
+        said.append(sentence)
+    if not said:
+        scores = listed(
+            say("{task} {score}", task=v.task, score=estimate_text(v.cell.estimate)) for v in leading(found.verdicts)
+        )
+        said.append(say("{count} tasks were measured: {scores}.", count=len(tasks), scores=scores))
+    return listed(said, " ")
+
+
+def _in_brackets(names: list[str]) -> str:
+    return f" ({', '.join(names)})" if names else ""
+
+
+def _needs(found: Downstream) -> str | None:
+    """How much pretraining each task needs to come near its best, the most demanding first."""
+    near: dict[str, Demand] = {}
+    for demand in found.demands:
+        if demand.level == NEAR_BEST and demand.tokens:
+            known = near.get(demand.task)
+            if known is None or demand.tokens.value < (known.tokens.value if known.tokens else math.inf):
+                near[demand.task] = demand
+    if not near:
+        return None
+    ordered = sorted(near.values(), key=lambda d: -(d.tokens.value if d.tokens else 0.0))
+    said = listed(
+        say("{task} {amount}", task=d.task, amount=_tokens(d)) for d in ordered
+    )  # fmt: skip
+    return say("Tokens of pretraining to come within 5 % of the best result: {amounts}.", amounts=said)
+
+
+def _tokens(demand: Demand) -> str:
+    amount = demand.tokens
+    assert amount is not None
+    if amount.value == 0:
+        return say("{tokens} or fewer", tokens=count_text(demand.tokens_measured[0]))
+    if not math.isfinite(amount.value):
+        return say("more than the {tokens} that were measured", tokens=count_text(demand.tokens_measured[1]))
+    return count_text(amount.value)
+
+
+def scratch_sentences(found: Downstream) -> list[str]:
+    """Per task, on its best recipe: what pretraining brings over its absence and over the baseline."""
+    return [_sentence(verdict) for verdict in leading(found.verdicts)]
+
+
+def _sentence(v: TaskVerdict) -> str:
+    s = v.cell.setting
+    began = (
+        say("pretrained on {tokens} tokens ({recipe})", tokens=count_text(s.tokens), recipe=s.line)
+        if s.start == "pretrained"
+        else start_text(s.line)
+    )
+    text = say(
+        "{task}: {began}, with {labels} labels, the model reaches {metric} {score}",
+        task=v.task, began=began, labels=f"{s.labels:,}", metric=v.metric, score=estimate_text(v.cell.estimate),
+    )  # fmt: skip
+    more = []
+    if v.over_scratch and v.scratch:
+        more.append(_against(v.over_scratch, say("the same model from scratch"), v.cell))
+    if v.over_checkpoint and v.checkpoint:
+        more.append(_against(v.over_checkpoint, say("the checkpoint as it was"), v.cell))
+    if v.over_baseline and v.baseline:
+        more.append(_against(v.over_baseline, say("the baseline {name}", name=v.baseline.name), v.cell))
+    if v.scratch_over_baseline and v.baseline and v.scratch_over_baseline.verdict != "better":
+        more.append(say("from scratch it does not beat that baseline"))
+    return say("{sentence}; {more}.", sentence=text, more=listed(more, "; ")) if more else say(
+        "{sentence}.", sentence=text
+    )  # fmt: skip
+
+
+def _against(gap: Gap, other: str, cell: Cell) -> str:
+    if not cell.noise.is_known:
+        return say("it does not beat {other} beyond the noise, which is not known without repeated seeds ({gap})",
+                   other=other, gap=number_text(gap.gap.value, 2))  # fmt: skip
+    told = {"other": other, "gap": estimate_text(gap.gap)}
+    if gap.verdict == "better":
+        return say("it beats {other} by {gap}", **told)
+    if gap.verdict == "worse":
+        return say("it does not beat {other}: it is behind by {gap}", other=other, gap=_behind(gap))
+    return say("it does not beat {other} beyond the noise ({gap})", **told)
+
+
+def _behind(gap: Gap) -> str:
+    behind = type(gap.gap)(-gap.gap.value, -gap.gap.hi, -gap.gap.lo)
+    return estimate_text(behind)
+
+
+def best_sentences(found: Downstream) -> list[str]:
+    """Per task with several recipes, which is best, or that it cannot be told."""
+    said = []
+    for b in found.best:
+        first = b.candidates[0]
+        told = {"task": b.task, "tokens": count_text(b.tokens), "labels": f"{b.labels:,}", "recipe": first.line}
+        if math.isnan(first.probability):
+            said.append(say("Cannot tell which recipe is best for {task}: no seeds are repeated; {recipe} has the "
+                            "highest mean at {tokens} tokens and {labels} labels.", **told))  # fmt: skip
+        elif b.best:
+            said.append(say("{recipe} is best for {task} at {tokens} tokens and {labels} labels, with probability "
+                            "{chance}.", chance=chance(first.probability), **told))  # fmt: skip
+        else:
+            said.append(say("Cannot tell which recipe is best for {task} at {tokens} tokens and {labels} labels: "
+                            "{recipe} has the highest mean, and is best with probability {chance}.",
+                            chance=chance(first.probability), **told))  # fmt: skip
+    return said
+
+
+def upstream_sentences(found: Downstream) -> list[str]:
+    """Per task, the domain whose loss tells the metric best."""
+    said = []
+    for task in found.study.tasks:
+        own = [u for u in found.upstream if u.task == task]
+        if not own:
+            continue
+        best = own[0]
+        told = {"task": task, "domain": best.domain, "error": number_text(best.error, 2),
+                "flat": number_text(best.flat_error, 2)}  # fmt: skip
+        if math.isnan(best.error):
+            said.append(say("{task}: too few sizes to hold one out.", task=task))
+        elif best.error < best.flat_error:
+            said.append(say("{task}: the loss on {domain} tells the metric of the held-out pretraining to within "
+                            "{error} (the mean of the others: {flat}).", **told))  # fmt: skip
+        else:
+            said.append(say("{task}: no validation loss tells the metric of the held-out pretraining better than the "
+                            "mean of the others does ({domain}: {error}, mean: {flat}).", **told))  # fmt: skip
+    return said
+
+
+def caveats(found: Downstream) -> list[str]:
+    """What a reader must know of the tasks' numbers."""
+    study = found.study
+    said = list(study.warnings)
+    thin = sorted({c.setting.task for c in found.cells.cells if c.noise.degrees < MIN_DEGREES})
+    if thin:
+        said.append(
+            say("On {tasks} too few seeds of fine-tuning are repeated: no interval is known, and nothing is decided.",
+                tasks=listed(thin))
+        )  # fmt: skip
+    if any(run.start == "pretrained" for run in study.runs) and not is_pretraining_repeated(study.runs):
+        said.append(
+            say("Every recipe was pretrained with one seed: the intervals of the tasks hold for these very "
+                "pretrainings, and another seed of pretraining may move them.")
+        )  # fmt: skip
+    small = sorted({run.task for run in study.runs if run.num_items is not None and run.num_items < 200})
+    if small:
+        said.append(
+            say("The test sets of {tasks} have fewer than 200 rows: chance in them outweighs most differences.",
+                tasks=listed(small))
+        )  # fmt: skip
+    untold = sorted({c.setting.task for c in found.cells.cells if not any(_has_ends(run.score) for run in c.runs)})
+    if untold:
+        said.append(
+            say("On {tasks} the logs hold no interval over test rows: only seeds are in the intervals.",
+                tasks=listed(untold))
+        )  # fmt: skip
+    losing = _behind_baseline(found.verdicts)
+    if losing:
+        said.append(say("Not beyond the noise of a baseline that was pretrained on nothing: {names}.",
+                        names=listed(losing)))  # fmt: skip
+    if study.failed:
+        said.append(
+            say("{count} fine-tunings or compressions are not complete and left out: {runs}.",
+                count=len(study.failed), runs=_some([run.name for run in study.failed]))
+        )  # fmt: skip
+    return said
+
+
+def _has_ends(score: Estimate) -> bool:
+    return math.isfinite(score.lo) and math.isfinite(score.hi)
+
+
+def _behind_baseline(verdicts: Iterable[TaskVerdict]) -> list[str]:
+    return [
+        say("{recipe} on {task}", recipe=start_text(v.cell.setting.line), task=v.task)
+        for v in verdicts
+        if v.over_baseline is not None and v.over_baseline.verdict != "better"
+    ]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")

@@ -1,0 +1,59 @@
+"""Tasks: what pretraining brings to each, against its absence and against a baseline, and over tokens."""
+
+from __future__ import annotations
+
+from analysis.downstream import tables
+from analysis.downstream.downstream import Downstream
+from analysis.downstream.facts import facts
+from analysis.downstream.figures import tokens_figure
+from analysis.downstream.words import best_sentences, scratch_sentences
+from analysis.page.answer import Answer
+from analysis.page.language import say
+from analysis.runs.points import Study
+from analysis.sections.section import Drawing, Section
+
+
+def _rows_note(found: Downstream) -> str:
+    """How the test rows enter differences."""
+    told = [cell.replicates is not None for cell in found.cells.cells]
+    if all(told):
+        return say(
+            "Differences are paired by test rows, on which models err alike: hard ones are hard for all. So a "
+            "difference may be clear where the intervals of the two scores overlap."
+        )
+    if any(told):
+        return say(
+            "Differences are paired by test rows where the logs of both models hold resamples of them; else the errors "
+            "of the test set are taken as independent, which is on the safe side: models err on the same rows."
+        )
+    return say(
+        "Of differences, the errors of the test set are taken as independent, which is on the safe side: models err on "
+        "the same rows."
+    )
+
+
+def section(study: Study, results: Answer) -> Section | None:
+    """None without fine-tunings."""
+    found = results.downstream
+    if found is None:
+        return None
+    figure = tokens_figure(found, study)
+    caption = say(
+        "The deciding metric of each task against tokens of pretraining, with the most labels. Large marks: means over "
+        "seeds, small ones: runs. Bands: 95 % interval of the curve from seeds. Dashed: without pretraining, with the "
+        "interval of seeds and test rows; dotted: the baseline."
+    )
+    best = tables.best_table(found)
+    return Section(
+        "downstream",
+        say("Tasks"),
+        points=(*scratch_sentences(found), *best_sentences(found)),
+        drawings=(Drawing("task_tokens", caption, figure),) if figure else (),
+        tables=(tables.verdict_table(found), *((best,) if best.rows else ())),
+        files=(tables.curve_table(found),) if found.over_tokens or found.over_labels else (),
+        notes=(
+            say("Intervals hold 95 % and take in both the spread between seeds and the rows of the test set."),
+            _rows_note(found),
+        ),
+        facts=facts(found),
+    )
