@@ -1,4 +1,5 @@
-"""How fast training is on one GPU: our runs, as a sweep makes them, against Trainer, DeepSpeed and a plain loop.
+"""How fast training is on a GPU, or on several: our runs, as a sweep makes them, against Trainer, DeepSpeed and a plain
+loop. On two ranks, peers too: `--set placement.ranks=2 --set zero.stage=1 --steps 400`.
 
     python -m benchmarks.train_gpu [--cases 5m-32,gpt2] [--peers trainer-zero1,plain] [--parts speed,beside,numerics]
 
@@ -30,18 +31,23 @@ from benchmarks.train_cases import CASES, Case, Texts
 from benchmarks.train_peers import PEERS
 from benchmarks.train_runs import FailedError, Lab, Measured, comparison, steps
 from scaling.launch import start_server
+from scaling.placement import Placement
 
 NUMERIC_STEPS = 200
 Changes = Mapping[str, Any]
 
 
-def speed(lab: Lab, texts: Texts, case: Case, peers: list[str], seconds: float, changes: Changes) -> Iterator[Any]:
+def speed(
+    lab: Lab, texts: Texts, case: Case, peers: list[str], seconds: float, num_steps: int | None, changes: Changes
+) -> Iterator[Any]:
     """Ours against each peer: tokens per second, and seconds to the first step."""
-    ours = lab.ours([texts.spec(case, steps(case, seconds), changes)])
-    theirs = texts.spec(case, 1, {"placement.device": changes["placement.device"]})
+    spec = texts.spec(case, num_steps or steps(case, seconds), changes)
+    ours = lab.ours([spec])
+    theirs = spec.model_copy(update={"placement": Placement(device=spec.placement.device, ranks=spec.placement.ranks)})
     for peer in peers:
         try:
-            yield against(case.title, ours, lab.peer(peer, [theirs], seconds), PEERS[peer][0])
+            measured = lab.peer(peer, [theirs], seconds)
+            yield against(case.title, ours, measured, PEERS[peer][0]) | {"ranks": spec.placement.ranks}
         except FailedError as error:
             print(f"{case.title}: {PEERS[peer][0]} failed: {error}", file=sys.stderr, flush=True)
 
@@ -138,6 +144,7 @@ def main() -> None:
     parser.add_argument(
         "--counts", type=lambda text: list(map(int, text.split(","))), default=[2, 4], help="runs at once"
     )
+    parser.add_argument("--steps", type=int, help="of our run, where DeepSpeed takes fewer of them in --seconds")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--set", type=change, action="append", default=[], help="a field of our runs: zero.stage=1")
     asked = parser.parse_args()
@@ -153,7 +160,7 @@ def main() -> None:
             for part in asked.parts:
                 try:
                     if part == "speed":
-                        found = speed(lab, texts, case, asked.peers, asked.seconds, changes)
+                        found = speed(lab, texts, case, asked.peers, asked.seconds, asked.steps, changes)
                     elif part == "beside":
                         found = beside(lab, texts, case, asked.counts, asked.seconds, changes)
                     else:

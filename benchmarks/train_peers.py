@@ -1,12 +1,12 @@
 """The peers of training: the same `transformers` model on random tokens that lie in memory, bf16 or fp32 as the run's.
 
-All of them: fused AdamW, gradients clipped, the loss as `transformers` computes it, no evaluation, no saving.
+All of them: fused AdamW, gradients clipped, the loss as `transformers` computes it, no evaluation, no saving. Each runs
+on as many ranks as its spec, which share out a batch; where to meet they read, as `torchrun` does it, from the
+environment.
 """
 
 from __future__ import annotations
 
-import os
-import socket
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from scaling.spec import MaskedLM, RunSpec
 from scaling.train.model import build_model
 
 MASK_ID, FIRST_WORD_ID = 1, 3
 WARMUP_STEPS = 30
+PACED_STEPS = 20
+"""The next steps: from their pace the ranks agree on how many there will be."""
+
 NUM_EXAMPLES = 2**13
 
 
@@ -33,14 +36,14 @@ class Pace:
 
 
 class Stopwatch:
-    """Times the steps after the first WARMUP_STEPS; waits for the device at the ends only."""
+    """Times the steps after the first WARMUP_STEPS; waits for the device at the ends, and once to agree on the end."""
 
     def __init__(self, spec: RunSpec, device: torch.device, seconds: float) -> None:
-        self._batch_tokens, self._seconds = spec.batch.num_tokens, seconds
+        self._batch_tokens, self._seconds, self._device = spec.batch.num_tokens, seconds, device
         self._wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
         self._created = time.perf_counter()
         self._first = self._begun = 0.0
-        self._steps = 0
+        self._steps, self._last = 0, 10**9
 
     def step(self) -> bool:
         """Count a step. Whether there is enough."""
@@ -51,7 +54,18 @@ class Stopwatch:
         if self._steps == WARMUP_STEPS:
             self._wait()
             self._begun = time.perf_counter()
-        return self._steps > WARMUP_STEPS and time.perf_counter() - self._begun >= self._seconds
+        if self._steps == WARMUP_STEPS + PACED_STEPS:
+            self._wait()
+            of_a_step = (time.perf_counter() - self._begun) / PACED_STEPS
+            self._last = self._steps + self._agreed(self._seconds / of_a_step)
+        return self._steps >= self._last
+
+    def _agreed(self, steps: float) -> int:
+        """What rank 0 says: ranks that stop at different steps wait for each other."""
+        shared = torch.tensor([steps], device=self._device)
+        if distributed.is_initialized():
+            distributed.broadcast(shared, src=0)
+        return int(shared.item())
 
     def pace(self) -> Pace:
         self._wait()
@@ -95,7 +109,6 @@ def trainer(spec: RunSpec, device: torch.device, seconds: float) -> Pace:
 
 def trainer_zero1(spec: RunSpec, device: torch.device, seconds: float) -> Pace:
     """`transformers.Trainer` with DeepSpeed ZeRO-1."""
-    _alone()
     config = {
         "zero_optimization": {"stage": 1},
         "bf16": {"enabled": "auto"},
@@ -123,7 +136,7 @@ def _trainer(spec: RunSpec, device: torch.device, seconds: float, deepspeed: dic
     with tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
             output_dir=scratch,
-            per_device_train_batch_size=spec.batch.num_sequences,
+            per_device_train_batch_size=_share(spec),
             max_steps=10**9,
             learning_rate=optimizer.learning_rate,
             adam_beta1=optimizer.beta1,
@@ -145,17 +158,20 @@ def _trainer(spec: RunSpec, device: torch.device, seconds: float, deepspeed: dic
 
 
 def plain(spec: RunSpec, device: torch.device, seconds: float) -> Pace:
-    """A loop of plain PyTorch, compiled on a GPU, the data on the device: what the others could be."""
+    """A loop of plain PyTorch, compiled on a GPU, the data on the device; DistributedDataParallel on several ranks."""
     watch = Stopwatch(spec, device, seconds)
-    model = build_model(spec).to(device)
+    model: torch.nn.Module = build_model(spec).to(device)
     if device.type == "cuda":
         model.compile()
+    if spec.placement.ranks > 1:
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        model = torch.nn.parallel.DistributedDataParallel(model)
     adam = _adamw(model, spec)
     tokens = RandomTokens(spec).to(device)
     step, is_enough = 0, False
     while not is_enough:
         with torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bf16"):
-            loss = model(**tokens.batch(step, spec.batch.num_sequences)).loss
+            loss = model(**tokens.batch(step, _share(spec))).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), spec.optimizer.max_grad_norm)
         adam.step()
@@ -168,15 +184,16 @@ def zero1(spec: RunSpec, device: torch.device, seconds: float) -> Pace:
     """DeepSpeed ZeRO-1 without a Trainer; on a GPU the model is compiled before it, the data is on the device."""
     import deepspeed
 
-    _alone()
     watch = Stopwatch(spec, device, seconds)
     model = build_model(spec).to(device)
     if device.type == "cuda":
         model.compile()
+    elif isinstance(compatible := getattr(deepspeed.ops, "__compatible_ops__", None), dict):
+        compatible["deepspeed_shm_comm"] = False  # else it is built, which takes a minute
     deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo")
     config = {
         "train_batch_size": spec.batch.num_sequences,
-        "train_micro_batch_size_per_gpu": spec.batch.num_sequences,
+        "train_micro_batch_size_per_gpu": _share(spec),
         "zero_optimization": {"stage": 1},
         "bf16": {"enabled": spec.precision == "bf16"},
         "gradient_clipping": spec.optimizer.max_grad_norm,
@@ -187,7 +204,7 @@ def zero1(spec: RunSpec, device: torch.device, seconds: float) -> Pace:
     tokens = RandomTokens(spec).to(device)
     step, is_enough = 0, False
     while not is_enough:
-        loss = engine(**tokens.batch(step, spec.batch.num_sequences)).loss
+        loss = engine(**tokens.batch(step, _share(spec))).loss
         engine.backward(loss)
         engine.step()
         step, is_enough = step + 1, watch.step()
@@ -200,18 +217,9 @@ def _adamw(model: torch.nn.Module, spec: RunSpec) -> torch.optim.Optimizer:
     return torch.optim.AdamW(model.parameters(), rule.learning_rate, betas, rule.epsilon, rule.weight_decay, fused=True)
 
 
-def _alone() -> None:
-    """What DeepSpeed asks of the environment, for one rank."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    os.environ |= {
-        "RANK": "0",
-        "LOCAL_RANK": "0",
-        "WORLD_SIZE": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+def _share(spec: RunSpec) -> int:
+    """Sequences of a rank."""
+    return spec.batch.num_sequences // spec.placement.ranks
 
 
 Peer = Callable[[RunSpec, torch.device, float], Pace]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from analysis.runs.wandb_file import LogFile, read_log_file
 from benchmarks.train_cases import Case
 from scaling.data.prepare import prepare
 from scaling.launch import launch
+from scaling.ranks import device_of
 from scaling.spec import RunSpec
 from scaling.status import read_status
 
@@ -87,16 +89,22 @@ class Lab:
         return Measured(total, first, peak_frac or None)
 
     def peer(self, name: str, specs: Sequence[RunSpec], seconds: float) -> Measured:
-        """A peer, as often side by side as there are specs."""
-        pairs = []
+        """A peer, as often side by side as there are specs, each on its ranks; rank 0 of each holds the watch."""
+        pairs: list[list[tuple[Any, Connection, Path]]] = []
         for number, spec in enumerate(specs):
-            receiver, sender = self.peers.Pipe(duplex=False)
-            log = self.folder / f"peer{number}.txt"
-            process = self.peers.Process(target=_run_peer, args=(name, spec, seconds, log, sender))  # type: ignore[attr-defined]
-            process.start()
-            sender.close()
-            pairs.append((process, receiver, log))
-        paces = [self._received(*pair) for pair in pairs]
+            port = _free_port()
+            pairs.append([])
+            for rank in range(spec.placement.ranks):
+                receiver, sender = self.peers.Pipe(duplex=False)
+                log = self.folder / f"peer{number}-{rank}.txt"
+                process = self.peers.Process(  # type: ignore[attr-defined]
+                    target=_run_peer, args=(name, spec, seconds, rank, port, log, sender)
+                )
+                process.start()
+                sender.close()
+                pairs[-1].append((process, receiver, log))
+        received = [[self._received(*pair) for pair in ranks] for ranks in pairs]
+        paces = [of_ranks[0] for of_ranks in received]
         return Measured(sum(pace.tokens_per_second for pace in paces), max(pace.first_step_seconds for pace in paces))
 
     def _received(self, process: Any, receiver: Connection, log: Path) -> Any:
@@ -112,7 +120,13 @@ class Lab:
             process.join()
 
 
-def _run_peer(name: str, spec: RunSpec, seconds: float, log: Path, sender: Connection) -> None:
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _run_peer(name: str, spec: RunSpec, seconds: float, rank: int, port: int, log: Path, sender: Connection) -> None:
     with log.open("w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -120,8 +134,16 @@ def _run_peer(name: str, spec: RunSpec, seconds: float, log: Path, sender: Conne
 
     from benchmarks.train_peers import PEERS
 
-    kind = spec.placement.device
-    device = torch.device("cuda" if kind == "cuda" or (kind == "auto" and torch.cuda.is_available()) else "cpu")
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(spec.placement.ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    device = device_of(spec)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if spec.placement.threads:
         torch.set_num_threads(spec.placement.threads)
     sender.send(PEERS[name][1](spec, device, seconds))

@@ -9,7 +9,10 @@ from pydantic import Field, model_validator
 
 from scaling.part import Part
 
-Family = Literal["llama", "gpt2", "bert", "modernbert"]
+Family = Literal["llama", "gpt2", "bert", "modernbert", "t5", "bart"]
+
+ENCODER_DECODERS: tuple[Family, ...] = ("t5", "bart")
+"""Those that read with one stack and write with another. They are taken from checkpoints, and not pretrained here."""
 
 
 class Anatomy(Part):
@@ -114,6 +117,54 @@ def _modernbert(config: Mapping[str, Any]) -> Anatomy:
     )
 
 
+def _t5(config: Mapping[str, Any]) -> Anatomy:
+    """Raffel et al. 2020; gated: T5 v1.1. Relative positions have no end, but none beyond 512 tokens was trained."""
+    h, f, num_layers = config["d_model"], config["d_ff"], config["num_layers"]
+    num_decoder_layers = config.get("num_decoder_layers") or num_layers
+    width = config["num_heads"] * config["d_kv"]
+    is_gated = str(config.get("feed_forward_proj", "relu")).startswith("gated-")
+    attention, feed_forward = 4 * h * width + h, (3 if is_gated else 2) * h * f + h
+    biases = 2 * config.get("relative_attention_num_buckets", 32) * config["num_heads"]
+    stacks = num_layers * (attention + feed_forward) + num_decoder_layers * (2 * attention + feed_forward)
+    embeddings = config["vocab_size"] * h * (1 if config.get("tie_word_embeddings", True) else 2)
+    return Anatomy(
+        family="t5",
+        vocab_size=config["vocab_size"],
+        max_length=config.get("n_positions", 512),
+        hidden_size=h,
+        intermediate_size=f,
+        num_layers=num_layers + num_decoder_layers,
+        num_params=stacks + 2 * h + biases,
+        head_params=0,
+        embedding_params=embeddings,
+        attention_width=width,
+        is_gated=is_gated,
+    )
+
+
+def _bart(config: Mapping[str, Any]) -> Anatomy:
+    """Lewis et al. 2020."""
+    h, vocab_size, length = config["d_model"], config["vocab_size"], config["max_position_embeddings"]
+    f, decoder_f = config["encoder_ffn_dim"], config["decoder_ffn_dim"]
+    attention = 4 * h * h + 4 * h + 2 * h
+    encoder_layer = attention + 2 * h * f + f + h + 2 * h
+    decoder_layer = 2 * attention + 2 * h * decoder_f + decoder_f + h + 2 * h
+    num_layers, num_decoder_layers = config["encoder_layers"], config["decoder_layers"]
+    return Anatomy(
+        family="bart",
+        vocab_size=vocab_size,
+        max_length=length,
+        hidden_size=h,
+        intermediate_size=f,
+        num_layers=num_layers + num_decoder_layers,
+        num_params=num_layers * encoder_layer + num_decoder_layers * decoder_layer + 4 * h,
+        head_params=0,
+        embedding_params=vocab_size * h + 2 * (length + 2) * h,
+        attention_width=h,
+        is_gated=False,
+    )
+
+
 def _sizes(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "family": family,
@@ -130,6 +181,8 @@ _ANATOMIES: dict[str, Callable[[Mapping[str, Any]], Anatomy]] = {
     "gpt2": _gpt2,
     "bert": _bert,
     "modernbert": _modernbert,
+    "t5": _t5,
+    "bart": _bart,
 }
 
 GPT2_KEYS = {
