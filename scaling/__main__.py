@@ -142,7 +142,7 @@ def _where(overrides: list[str], num_points: int) -> str:
 
 
 def _lay_out(scratch: Path) -> None:
-    """Give Hydra a folder to write in, and search paths that hold `sweeps/` alone.
+    """Give Hydra a folder to write in, and search paths that hold `sweeps/` and the groups of a `conf/` alone.
 
     Every folder on a search path is a config group to Hydra: beside a folder `runs/`, the key `runs` would be one.
     """
@@ -150,6 +150,9 @@ def _lay_out(scratch: Path) -> None:
         (scratch / name).mkdir()
         if sweeps.is_dir():
             (scratch / name / "sweeps").symlink_to(sweeps)
+    for group in (path for path in shipped("conf").iterdir() if path.is_dir()):
+        if (own := Path.cwd() / "conf" / group.name).is_dir() and not own.samefile(group):
+            (scratch / "here" / group.name).symlink_to(own)
 
 
 def shipped(folder: str) -> Path:

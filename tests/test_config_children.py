@@ -57,6 +57,17 @@ def test_a_task_makes_a_run_of_each_seed_that_goes_on_from_the_pretraining(monke
     assert children[0].name == f"sst2-{pretraining.name}-f0"
 
 
+def test_a_task_of_the_users_own_is_a_file_in_the_folder_where_they_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "conf" / "task").mkdir(parents=True)
+    rows = "rows: {kind: local, train: task.jsonl}"
+    (tmp_path / "conf" / "task" / "mine.yaml").write_text(f"kind: classification\nname: mine\n{rows}\n")
+    found = specs(monkeypatch, "task=mine", "seeds.finetune=[0]")
+    assert isinstance(found[0], FinetuneSpec)
+    assert found[0].task.name == "mine"
+
+
 def test_what_starts_from_random_weights_is_the_same_whatever_the_budget_of_pretraining(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
