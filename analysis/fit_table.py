@@ -178,6 +178,11 @@ def _tables(
     elif str(source).startswith("wandb:") or Path(source).is_dir():
         if columns or response_column or group or cluster:
             raise AnalysisError("--columns, --loss-column, --group, --cluster: runs say themselves what they are")
+        if kinds[0].response != "loss":
+            raise AnalysisError(
+                f"{kinds[0].name} is a law of a task's metric, and of runs the losses are fitted: write their metrics "
+                "with `points --out points.csv`, and fit that"
+            )
         table, told = _of_runs(str(source), where)
         tables = [table for _ in kinds]
     else:

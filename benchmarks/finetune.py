@@ -46,6 +46,7 @@ MODELS = {
     "tiny": {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "intermediate_size": 256},
 }
 MAX_LENGTH, ROWS_PER_STEP, VOCABULARY = 128, 32, 30_522
+PHASES = ("start", "train", "data", "evaluate", "checkpoint")
 RATES = {"base": 3e-5, "small": 3e-4, "tiny": 1e-3}
 """3e-5 is what a pretrained BERT base is fine-tuned with; from random weights it learns too, if less."""
 
@@ -173,16 +174,20 @@ def ours(spec: FinetuneSpec, folder: Path) -> Result:
 
 
 def small_runs(arguments: argparse.Namespace, folder: Path) -> None:
-    """How long runs of 500 rows take, and of that, all but steps, measuring and keeping: until the first step."""
+    """How long runs of 500 rows take, in parts that add up: phases of the log, and what is outside of them.
+
+    The start ends when the first step is taken; outside are the fork, and the end of W&B and of the process.
+    """
     context = start_server(modules_of([finetune_spec(arguments, folder)]))
     for number in range(arguments.small_runs):
         changes = {"seed": number, "num_examples": 500, "schedule": {"num_epochs": 3.0}}
         spec = finetune_spec(arguments, folder, changes)
         found, seconds = launched(context, spec, folder / f"small-{number}")
-        others = sum(found[f"phase/{phase}"] for phase in ("train", "data", "evaluate", "checkpoint"))
+        start, train, data, evaluate, checkpoint = (found[f"phase/{phase}"] for phase in PHASES)
+        outside = seconds - start - train - data - evaluate - checkpoint
         print(
-            f"small run {number}: {seconds:.2f} s, of which {seconds - others:.2f} s before the first step, and at the"
-            f" end ({found['phase/start']:.2f} s in its own log), {found['phase/train']:.2f} s of steps",
+            f"small run {number}: {seconds:.2f} s = {start:.2f} to the end of the first step + {train + data:.2f} of"
+            f" further steps + {evaluate:.2f} measuring + {checkpoint:.2f} keeping + {outside:.2f} outside of its log",
             flush=True,
         )
 

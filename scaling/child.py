@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from scaling.compression import Compression
 from scaling.files import write_json
-from scaling.method import Method
+from scaling.method import Method, TopLayers
 from scaling.model import ENCODER_DECODERS
 from scaling.part import Name, Part, Share
 from scaling.placement import Placement, Precision, Zero, check_placement, needs_deepspeed
@@ -101,6 +101,18 @@ class FinetuneSpec(Part):
                 f"model {family} is fine-tuned on tasks of kind generation only, got task.kind={self.task.kind}"
             )
         check_placement(self.zero, self.placement, self.precision)
+        stopping, count = self.method.early_stopping, self.measuring.num_evaluations
+        if stopping is not None and stopping.patience > count - 2:
+            raise ValueError(
+                f"method.early_stopping.patience must be at most finetune.measuring.num_evaluations - 2 = {count - 2},"
+                f" or it never stops a run, got {stopping.patience}"
+            )
+        adaptation, num_layers = self.method.adaptation, self.parent.anatomy.num_layers
+        if isinstance(adaptation, TopLayers) and adaptation.num_layers > num_layers:
+            raise ValueError(
+                f"method.adaptation.num_layers must be at most the model's {num_layers} layers,"
+                f" got {adaptation.num_layers}"
+            )
         longest = self.parent.anatomy.max_length
         if self.max_length > longest:
             raise ValueError(

@@ -143,13 +143,25 @@ def _finetune_name(spec: FinetuneSpec) -> str:
     start = parent.name
     if spec.start == "initial":
         start = "checkpoint" if isinstance(parent.model, Checkpoint) else f"scratch-s{parent.seeds.init}"
-    adaptation = spec.method.adaptation
     parts = [
         spec.task.name[:20].rstrip("-."),
         *([f"n{short(spec.num_examples)}"] if spec.num_examples else []),
-        *([] if isinstance(adaptation, Full) else [adaptation.kind]),
+        *_method_words(spec.method),
     ]
     return f"{'-'.join(parts)}-{start}"[:60].rstrip("-.") + f"-f{spec.seed}"
+
+
+def _method_words(method: Method) -> list[str]:
+    """What a method does that the usual one does not."""
+    adaptation, loss = method.adaptation, method.loss
+    return [
+        *([] if isinstance(adaptation, Full) else [adaptation.kind]),
+        *(["decay"] if getattr(adaptation, "layer_decay", 1.0) < 1 else []),
+        *([loss.kind] if loss.kind == "focal" else []),
+        *([loss.class_weights] if loss.class_weights != "none" else []),
+        *([method.sampling] if method.sampling != "as_is" else []),
+        *([method.augmentation.kind] if method.augmentation is not None else []),
+    ]
 
 
 def _compress_name(spec: CompressSpec) -> str:

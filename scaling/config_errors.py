@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from scaling.part import Part
+from scaling.task import KINDS, ROWS
 
 AnyPart = TypeVar("AnyPart", bound=Part)
 
@@ -49,7 +50,8 @@ def no_such_key(key: str, conf: Path) -> str:
     """What to write instead of a key that the configuration has not: one much like it, or a choice that has it."""
     homes: dict[str, list[str]] = {}
     for path in sorted(conf.rglob("*.yaml")):
-        group = ".".join(path.parent.relative_to(conf).parts)
+        folders = path.parent.relative_to(conf).parts
+        group = "task" if folders[:1] == ("task",) else ".".join(folders)  # task=glue/cola
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         is_global = not group or "@package _global_" in path.read_text(encoding="utf-8")
         for field in _keys(tree if is_global else {group: tree}):
@@ -57,6 +59,8 @@ def no_such_key(key: str, conf: Path) -> str:
     if (conf / key).is_dir():
         names = sorted(path.stem for path in (conf / key).glob("*.yaml"))
         return f"{key}: wanted a name ({', '.join(names)}), with its keys one by one"
+    if kinds := _kinds_with(key):
+        return f"{key}: the task chosen does not set it: wanted +{key}=..., which tasks of {kinds} have"
     if key in homes:
         return f"{key}: the choice made has no such key; {' or '.join(homes[key])} has"
     if alike := difflib.get_close_matches(key, homes, n=3, cutoff=0.75):
@@ -66,6 +70,14 @@ def no_such_key(key: str, conf: Path) -> str:
     return (
         f"{key}: no such key; there are {', '.join(sorted(inside or [field for field in homes if '.' not in field]))}"
     )
+
+
+def _kinds_with(key: str) -> str:
+    """The kinds of tasks, or of their rows, that have a field which few task files spell out; none: ""."""
+    section, _, field = key.rpartition(".")
+    of_section: dict[str, Mapping[str, type[Part]]] = {"task": KINDS, "task.rows": ROWS}
+    kinds = of_section.get(section, {})
+    return " and ".join(f"kind {kind}" for kind, part in kinds.items() if field in part.model_fields)
 
 
 def _keys(tree: Mapping[str, Any], parent: str = "") -> Iterator[str]:

@@ -39,10 +39,10 @@ def prepare_all(planned: Sequence[Planned], cache: Path, report: Callable[[str],
             asked = spec.model_dump(mode="json", include={"task", "content", "num_examples", "method"})
             if digest(asked) not in checked:
                 from scaling.data.tasks.read import read_task
-                from scaling.data.tasks.subset import training_items
+                from scaling.data.tasks.subset import training_facts
 
                 report(f"task {spec.task.name}")
-                training_items(read_task(spec.task, cache), spec.num_examples, spec.seed, spec.method)
+                training_facts(read_task(spec.task, cache), spec.num_examples, spec.seed, spec.method)
                 checked.add(digest(asked))
     return prepared
 

@@ -15,10 +15,10 @@ from scaling.spec import RunSpec, Tokenizer, WarmupStableDecay
 RESULTS_VERSION = 3
 """Raised when a change of code changes the numbers of an unchanged spec; part of every fingerprint."""
 
-FINETUNE_VERSION = 1
+FINETUNE_VERSION = 2
 """The same of fine-tuning."""
 
-COMPRESS_VERSION = 1
+COMPRESS_VERSION = 2
 """The same of compression."""
 
 NOT_IDENTITY = frozenset({"name", "study", "hyperparameters", "zero", "placement", "tracking"})

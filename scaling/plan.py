@@ -142,7 +142,7 @@ def children_table(rows: list[tuple[ChildSpec, Status]]) -> Table:
             start,
         )
     parents = {fingerprint(spec.parent) for spec, _ in rows if parent_of(spec) is not None}
-    table.caption = f"{len(rows)} runs that go on from {len(parents)} others."
+    table.caption = f"{len(rows)} runs that go on from {len(parents)} others; what they cost is not estimated."
     return table
 
 

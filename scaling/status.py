@@ -132,7 +132,9 @@ def outcome(spec: AnySpec, status: Status) -> str:
         loss = status.loss.get(spec.study.target)
         return "" if loss is None else f"{loss:.3f}"
     metric = metric_of(task_of(spec))
-    return f"{metric} {status.scores[metric]:.3f}" if metric in status.scores else ""
+    if metric not in status.scores:
+        return ""
+    return f"{metric} {status.scores[metric]:.3f}" + ("" if status.state == "complete" else " (validation)")
 
 
 def status_table(rows: list[tuple[AnySpec, Status]]) -> Table:

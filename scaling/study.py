@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -14,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from scaling.away import chains_of, prepare_away, run_away
-from scaling.child import AnySpec, parent_of, read_spec
+from scaling.child import AnySpec, job_type, parent_of, read_spec
 from scaling.data.card import write_data_card
 from scaling.data.prepare import is_prepared
 from scaling.devices import seats
@@ -130,6 +131,9 @@ def run_study(
             break
         ready, orphans = _ready([run for run in waiting if run.generation == generation])
         ended |= orphans
+        if len(ready) < len(waiting):
+            kinds = Counter(job_type(run.spec) for run in ready)
+            console.print(", ".join(f"{num} of {len(waiting)} runs: {kind}" for kind, num in kinds.items()))
         if ready and context is not None and isinstance(launcher, OnThisMachine):
             ended |= run_all(ready, context, cache, console, stop, launcher.most_runs)
         elif ready and isinstance(launcher, Elsewhere):

@@ -192,6 +192,14 @@ AnyTask = Annotated[
     Classification | Similarity | TokenClassification | QuestionAnswering | Generation, Field(discriminator="kind")
 ]
 
+KINDS: dict[str, type[Task]] = {
+    "classification": Classification,
+    "similarity": Similarity,
+    "tokens": TokenClassification,
+    "qa": QuestionAnswering,
+    "generation": Generation,
+}
+
 METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "precision_macro", "recall_macro", "mcc"),
     "similarity": ("pearson", "spearman"),

@@ -472,6 +472,10 @@ def test_the_steps_in_conf_spell_out_every_threshold_and_the_published_ones_are_
         ("dedup.threshold", "the choice made has no such key; dedup=near has"),
         ("budget.zebra", "there are budget.max_epochs, budget.num_tokens, budget.repetition, budget.unique_tokens"),
         ("zebra.stripes", "there are action, batch, budget"),
+        ("task.stride", "the task chosen does not set it: wanted +task.stride=..., which tasks of kind qa have"),
+        ("task.labels", "wanted +task.labels=..., which tasks of kind classification and kind tokens have"),
+        ("task.rows.encoding", "wanted +task.rows.encoding=..., which tasks of kind local have"),
+        ("task.zebra", "there are task.alert, task.answers, task.context, task.is_bio"),
     ],
 )
 def test_a_key_that_is_not_there_brings_up_those_that_are(key: str, answer: str) -> None:

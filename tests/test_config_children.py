@@ -156,3 +156,34 @@ def test_what_is_no_fine_tuning_is_told_in_a_line(
         specs(monkeypatch, *overrides)
     assert len(error.value.lines) == 1
     assert said in error.value.lines[0]
+
+
+def test_patience_that_outlasts_all_evaluations_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    early = "method.early_stopping={patience:2}"
+    assert tuned(monkeypatch, early, "finetune.measuring.num_evaluations=4")[0].method.early_stopping is not None
+    with pytest.raises(ConfigError, match=r"patience must be at most .*num_evaluations - 2 = 1.* got 2"):
+        tuned(monkeypatch, early)
+
+
+def test_more_layers_than_the_model_has_are_refused_before_anything_is_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert tuned(monkeypatch, "method=top_layers", "method.adaptation.num_layers=2")
+    with pytest.raises(ConfigError, match=r"num_layers must be at most the model's 2 layers, got 3"):
+        tuned(monkeypatch, "method=top_layers", "method.adaptation.num_layers=3")
+
+
+def test_runs_of_different_methods_have_different_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tuned(
+        monkeypatch,
+        "-m",
+        "seeds.finetune=[0]",
+        "finetune.start=initial",
+        "method=full,discriminative",
+        "method/loss=cross_entropy,focal,balanced",
+        "method.sampling=as_is,over",
+        "method/augmentation=none,swap",
+    )
+    names = {spec.name for spec in found}
+    assert len(names) == len(found) == 24
+    assert {"sst2-scratch-s0-f0", "sst2-decay-focal-over-swap-scratch-s0-f0"} < names

@@ -80,11 +80,12 @@ def _curves_figure(found: Downstream, study: Study, curves: Sequence[TaskCurve],
     return _panels(tasks, draw)
 
 
-def _panels(tasks: Sequence[str], draw: Callable[[Axes, str], None]) -> Figure:
+def _panels(tasks: Sequence[str], draw: Callable[[Axes, str], None], height: float = 3.5) -> Figure:
+    """height: of a row of panels, in inches."""
     columns = 1 if len(tasks) == 1 else 2
     rows = math.ceil(len(tasks) / columns)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4 if columns == 1 else 11.6, 0.4 + 3.5 * rows), layout="constrained")
+        figure = Figure(figsize=(6.4 if columns == 1 else 11.6, 0.4 + height * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat[len(tasks) :]:
             axes.set_visible(False)
@@ -111,7 +112,7 @@ def _name(curve: TaskCurve, axis: Axis, shown: Mapping[TaskCurve, float]) -> str
     is_one = len({c.line for c in shown if c.start == "pretrained"}) < 2 and curve.start == "pretrained"
     if axis == "tokens":
         text = say("{labels} labels", labels=f"{curve.at:,}")
-        return text if is_one and len(shown) > 1 else curve.line
+        return text if is_one and len(shown) > 1 else say("pretrained") if is_one else curve.line
     if curve.start != "pretrained":
         return start_text(curve.line)
     if not is_one and len({c.at for c in shown if c.start == "pretrained"}) == 1:
@@ -124,11 +125,13 @@ def _draw_curve(axes: Axes, curve: TaskCurve, colour: str, place: int) -> list[f
     """A law with the band of its seeds, or the joined means; a mark per setting. Returns what must be in sight."""
     own = curve.curve
     x = np.geomspace(own.amounts[0], own.amounts[-1], 60)
-    few = np.geomspace(own.amounts[0], own.amounts[-1], 9)
+    few = np.geomspace(own.amounts[0], own.amounts[-1], 13)
     below, above = own.half_widths(few)
+    in_sight: list[float] = []
     if np.isfinite(below).all() and np.isfinite(above).all():
         middle = own.value(few)
         axes.fill_between(few, middle - below, middle + above, color=colour, alpha=0.14, linewidth=0)
+        in_sight += [float((middle - below).min()), float((middle + above).max())]
     is_dashed = curve.start != "pretrained"
     axes.plot(x, own.value(x), color=colour, linewidth=1.7, linestyle=(0, (4, 2)) if is_dashed else "-")
     at = [amount_of(cell, own.axis) for cell in own.cells]
@@ -137,7 +140,7 @@ def _draw_curve(axes: Axes, curve: TaskCurve, colour: str, place: int) -> list[f
         axes.plot([amount] * len(values), values, "o", color=colour, markersize=2.6, alpha=0.55, linewidth=0)
     means = [cell.mean for cell in own.cells]
     axes.plot(at, means, MARKERS[place % len(MARKERS)], color=colour, markersize=5.5, linewidth=0, zorder=3)
-    return [value for cell in own.cells for value in cell.values.values()]
+    return in_sight + [value for cell in own.cells for value in cell.values.values()]
 
 
 def _draw_levels(axes: Axes, found: Downstream, task: str, right: float) -> tuple[list[float], list[End]]:
@@ -188,6 +191,22 @@ def scores_figure(found: Downstream, study: Study) -> Figure:
             if math.isfinite(score.lo) and math.isfinite(score.hi):
                 axes.plot([score.lo, score.hi], [y, y], color=colour, linewidth=1.4, solid_capstyle="butt")
             axes.plot([score.value], [y], "o", color=colour, markersize=6)
+        baseline = next((b for cell in own if (b := baseline_of(cell)) is not None), None)
+        if baseline is not None:
+            axes.axvline(baseline.level.value, color=FAINT, linewidth=1.4, linestyle=(0, (1, 2)), zorder=1)
+            axes.annotate(
+                baseline.name,
+                (baseline.level.value, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 3),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8.5,
+                color="#6a6a6a",
+            )
+        means = [cell.mean for cell in own] + ([baseline.level.value] if baseline else [])
+        axes.update_datalim([(value + side * 0.01, 0) for value in means for side in (-1, 1)])
+        axes.autoscale_view(scaley=False)
         names = [wrapped(start_text(cell.setting.line), 34) for cell in own]
         axes.set_yticks(range(len(own)), names)
         axes.set_ylim(-0.6, len(own) - 0.4)
@@ -195,7 +214,9 @@ def scores_figure(found: Downstream, study: Study) -> Figure:
         axes.set_xlabel(found.study.metric(task))
         axes.set_title(task)
 
-    return _panels(found.study.tasks[:MAX_TASKS], draw)
+    tasks = found.study.tasks[:MAX_TASKS]
+    most = max(len(found.cells.of(task, labels=found.cells.most_labels(task))) for task in tasks)
+    return _panels(tasks, draw, height=1.1 + 0.42 * most)
 
 
 def upstream_figure(found: Downstream, study: Study) -> Figure | None:
@@ -213,12 +234,13 @@ def upstream_figure(found: Downstream, study: Study) -> Figure | None:
             L = np.linspace(own.losses.min(), own.losses.max(), 60)
             axes.plot(L, own.fit.predict({"L": L}), color=FAINT, linewidth=1.6, zorder=1)
         left = float(own.losses.min())
-        for line in dict.fromkeys(own.lines):
+        lines = list(dict.fromkeys(own.lines))
+        for line in lines:
             at = [i for i, name in enumerate(own.lines) if name == line]
             place = list(colours).index(line)
             axes.plot(own.losses[at], own.means[at], MARKERS[place % len(MARKERS)], color=colours[line], markersize=6)
             nearest = min(at, key=lambda i: own.losses[i])
-            ends.append((left, float(own.means[nearest]), line, colours[line]))
+            ends.append((left, float(own.means[nearest]), line if len(lines) > 1 else say("pretrained"), colours[line]))
         axes.set_title(task)
         axes.set_ylabel(found.study.metric(task))
         axes.set_xlabel(wrapped(say("validation loss on {domain} [nats per token]", domain=own.domain), 48))

@@ -114,6 +114,8 @@ class MetricCurve:
             half = np.interp(np.log(x), np.log(self.amounts), [cell.seed_half for cell in self.cells])
             return half, half
         lo, hi = self.fit.interval(_columns(self.law, x))
+        if self.law == Ceiling.name:
+            lo, hi = _rising(x, lo, hi)
         value = self.value(x)
         return value - lo, hi - value
 
@@ -146,6 +148,18 @@ class MetricCurve:
         value = _last(x, over)
         hi = max(_last(x, over - np.hypot(below, known)), value, self.amounts[0])
         return Amount(value, min(lo, value), hi)
+
+
+def _rising(x: Array, lo: Array, hi: Array) -> tuple[Array, Array]:
+    """The ends of an interval at each amount, of a law that rises: so do they, for they are of curves of that law.
+
+    Where the search for one stopped short of it, its neighbours tell.
+    """
+    order = np.argsort(x)
+    lo, hi = lo.copy(), hi.copy()
+    lo[order] = np.minimum.accumulate(lo[order][::-1])[::-1]
+    hi[order] = np.maximum.accumulate(hi[order])
+    return lo, hi
 
 
 def _first(x: Array, over: Array) -> float:

@@ -14,7 +14,7 @@ from analysis.downstream.tradeoff import COSTS
 from analysis.downstream.verdicts import leading
 from analysis.fitting.result import Estimate
 from analysis.page.language import say
-from analysis.page.table import Cell, Multiplier, Probability, Quantity, Table
+from analysis.page.table import Cell, Multiplier, Probability, Quantity, Share, Table
 
 MEGA = 2.0**20
 
@@ -71,7 +71,8 @@ def demand_table(found: Downstream) -> Table:
             (
                 d.task, say("{metric} {value} ({level})", metric=d.metric, value=f"{d.value:.3f}",
                             level=level_text(d.level)),
-                d.line, _quantity(d.tokens), d.labels_at, _quantity(d.labels), d.tokens_at,
+                d.line, _quantity(d.tokens), d.labels_at if d.tokens else None, _quantity(d.labels),
+                d.tokens_at if d.labels else None,
                 _quantity(d.labels_from_scratch),
             )
         )  # fmt: skip
@@ -88,9 +89,15 @@ def domain_table(found: Downstream) -> Table:
     domains = sorted({domain for d in found.demands for domain, share in d.by_domain.items() if share > 0})
     for d in found.demands:
         if d.tokens and math.isfinite(d.tokens.value) and d.tokens.value > 0:
-            rows.append((d.task, level_text(d.level), d.line, *(round(d.by_domain.get(name, 0.0)) for name in domains)))
+            rows.append(
+                (d.task, level_text(d.level), d.line, *(_three_digits(d.by_domain.get(name, 0.0)) for name in domains))
+            )
     columns = (say("task"), say("level"), say("recipe"), *(say("tokens of {domain}", domain=d) for d in domains))
     return Table("task_demand_domains", columns, tuple(rows))
+
+
+def _three_digits(amount: float) -> int:
+    return round(float(f"{amount:.3g}"))
 
 
 def curve_table(found: Downstream) -> Table:
@@ -294,10 +301,10 @@ def class_table(found: Downstream, most: int | None = None) -> Table:
     return Table("task_classes" if most else "task_all_classes", columns, tuple(rows))
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    """Of those that are defined, to three places."""
+def _mean(values: Iterable[float | None]) -> Share | None:
+    """Of those that are defined."""
     known = [value for value in values if value is not None]
-    return round(sum(known) / len(known), 3) if known else None
+    return Share(round(sum(known) / len(known), 6)) if known else None
 
 
 def provenance_table(found: Downstream) -> Table:

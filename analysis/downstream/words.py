@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from analysis.contrasts.verdict import chance
 from analysis.downstream.cells import MIN_DEGREES, Cell, Gap, is_pretraining_repeated
-from analysis.downstream.demand import NEAR_BEST, Demand
+from analysis.downstream.demand import FROM_SCRATCH, NEAR_BEST, Demand
 from analysis.downstream.downstream import Downstream
 from analysis.downstream.task_study import start_text
 from analysis.downstream.verdicts import TaskVerdict, leading
@@ -20,7 +20,9 @@ from analysis.page.table import estimate_text, number_text
 def headline(found: Downstream) -> str:
     """What pretraining does for the tasks, and which of them needs the most data, in one sentence or two."""
     said = []
-    tasks = found.study.tasks
+    if not any(v.cell.noise.is_known for v in leading(found.verdicts)):
+        return say("Measured: {scores}. Without repeated seeds nothing can be told from chance.",
+                   scores=listed(_bare_score(v) for v in leading(found.verdicts)))  # fmt: skip
     over_scratch = {v.task: v.over_scratch for v in leading(found.verdicts) if v.over_scratch}
     over_baseline = {v.task: v.over_baseline for v in leading(found.verdicts) if v.over_baseline}
     if over_scratch:
@@ -47,12 +49,21 @@ def headline(found: Downstream) -> str:
         scores = listed(
             say("{task} {score}", task=v.task, score=estimate_text(v.cell.estimate)) for v in leading(found.verdicts)
         )
-        said.append(say("{count} tasks were measured: {scores}.", count=len(tasks), scores=scores))
+        said.append(say("Measured: {scores}.", scores=scores))
     return listed(said, " ")
 
 
+def _bare_score(v: TaskVerdict) -> str:
+    """A score beside those that it is compared with, without an interval."""
+    beside = [say("from scratch {score}", score=number_text(v.scratch.mean, 3))] if v.scratch else []
+    if v.baseline:
+        beside.append(say("baseline {score}", score=number_text(v.baseline.level.value, 3)))
+    text = say("{task} {score}", task=v.task, score=f"{v.metric} {number_text(v.cell.mean, 3)}")
+    return listed([text, _in_brackets(beside)], "")
+
+
 def _in_brackets(names: list[str]) -> str:
-    return f" ({', '.join(names)})" if names else ""
+    return say(" ({names})", names=listed(names)) if names else ""
 
 
 def _needs(found: Downstream) -> str | None:
@@ -65,11 +76,20 @@ def _needs(found: Downstream) -> str | None:
                 near[demand.task] = demand
     if not near:
         return None
+    scratch = {d.task: d.value for d in found.demands if d.level == FROM_SCRATCH}
+    without = [task for task, d in near.items() if scratch.get(task, -math.inf) >= d.value]
     ordered = sorted(near.values(), key=lambda d: -(d.tokens.value if d.tokens else 0.0))
-    said = listed(
-        say("{task} {amount}", task=d.task, amount=_tokens(d)) for d in ordered
+    amounts = listed(
+        say("{task} {amount}", task=d.task, amount=_tokens(d)) for d in ordered if d.task not in without
     )  # fmt: skip
-    return say("Tokens of pretraining to come within 5 % of the best result: {amounts}.", amounts=said)
+    said = []
+    if amounts:
+        said.append(say("Tokens of pretraining to come within 5 % of the best result: {amounts}.", amounts=amounts))
+    if without:
+        said.append(
+            say("From scratch the model comes within 5 % of the best result on {tasks}.", tasks=listed(without))
+        )
+    return listed(said, " ")
 
 
 def _tokens(demand: Demand) -> str:
@@ -105,7 +125,9 @@ def _sentence(v: TaskVerdict) -> str:
         more.append(_against(v.over_checkpoint, say("the checkpoint as it was"), v.cell))
     if v.over_baseline and v.baseline:
         more.append(_against(v.over_baseline, say("the baseline {name}", name=v.baseline.name), v.cell))
-    if v.scratch_over_baseline and v.baseline and v.scratch_over_baseline.verdict != "better":
+    if v.scratch_over_baseline and v.baseline and v.scratch_over_baseline.verdict == "worse":
+        more.append(say("from scratch it is behind that baseline by {gap}", gap=_behind(v.scratch_over_baseline)))
+    elif v.scratch_over_baseline and v.baseline and v.scratch_over_baseline.verdict != "better":
         more.append(say("from scratch it does not beat that baseline"))
     return say("{sentence}; {more}.", sentence=text, more=listed(more, "; ")) if more else say(
         "{sentence}.", sentence=text
@@ -166,6 +188,9 @@ def upstream_sentences(found: Downstream) -> list[str]:
         else:
             said.append(say("{task}: no validation loss tells the metric of the held-out pretraining better than the "
                             "mean of the others does ({domain}: {error}, mean: {flat}).", **told))  # fmt: skip
+    if said and len({line for u in found.upstream for line in u.lines}) == 1 and len(found.upstream) > len(said):
+        said.append(say("One recipe was pretrained, so the losses of all domains fall together: which of them tells a "
+                        "metric best is hardly more than chance."))  # fmt: skip
     return said
 
 
@@ -213,8 +238,11 @@ def _has_ends(score: Estimate) -> bool:
 
 
 def _behind_baseline(verdicts: Iterable[TaskVerdict]) -> list[str]:
+    """Tasks, with the recipe where there are several."""
+    verdicts = tuple(verdicts)
+    is_one = len({v.cell.setting.line for v in verdicts}) == 1
     return [
-        say("{recipe} on {task}", recipe=start_text(v.cell.setting.line), task=v.task)
+        v.task if is_one else say("{recipe} on {task}", recipe=start_text(v.cell.setting.line), task=v.task)
         for v in verdicts
         if v.over_baseline is not None and v.over_baseline.verdict != "better"
     ]

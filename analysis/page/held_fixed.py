@@ -43,6 +43,12 @@ def held_fixed_table(study: Study) -> Table:
     return Table("held_fixed", (say("what"), say("in all runs")), tuple(rows))
 
 
+def shared_settings(specs: Sequence[Mapping[str, Any]], parts: Sequence[tuple[str, str]], name: str) -> Table:
+    """What specs share of their parts, each told by its name and its path, as a table of that name."""
+    rows = tuple((told, text) for told, path in parts if (text := _shared([at_path(s, path, MISSING) for s in specs])))
+    return Table(name, (say("what"), say("in all runs")), rows)
+
+
 def _shared(values: Sequence[Any]) -> str:
     """What the values have in common, in words; empty if no more than a kind. Lists are shared whole or not."""
     first = values[0]

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 Language = Literal["en", "zh"]
 LANGUAGES: tuple[str, ...] = get_args(Language)
+SEPARATORS: Mapping[str, Mapping[str, str]] = {"zh": {", ": "、", "; ": "；", " ": ""}}
 CATALOGUES = Path(__file__).parent / "templates"
 
 _language: ContextVar[str] = ContextVar("language", default="en")
@@ -41,9 +42,10 @@ def say(sentence: str, /, **values: object) -> str:
 def listed(parts: Iterable[str], separator: str = ", ") -> str:
     """Things said one after another, as one."""
     parts = list(parts)
-    if not any(isinstance(part, Said) for part in parts):
+    own = SEPARATORS.get(_language.get(), {}).get(separator, separator)
+    if own == separator and not any(isinstance(part, Said) for part in parts):
         return separator.join(parts)
-    said = Said(separator.join(parts))
+    said = Said(own.join(parts))
     said.english = separator.join(str(in_english(part)) for part in parts)
     return said
 

@@ -49,8 +49,8 @@ ORDER = (
     "ledger",
     "held_fixed",
     "runs",
-    "task_runs",
     "task_classes",
+    "task_runs",
     "cost",
     "next_runs",
     "provenance",
@@ -166,7 +166,9 @@ def lead_drawing(study: Study, results: Answer, found: Iterable[Section]) -> Dra
         for name in ("task_tokens", "task_labels"):
             if name in drawn:
                 return drawn[name]
-        caption = say("The deciding metric of each task, by start.")
+        caption = say(
+            "The deciding metric of each task, by start; dotted: the baseline. Bars: 95 % intervals, where known."
+        )
         return Drawing("task_scores", caption, scores_figure(results.downstream, study))
     for drawing in (drawing for section in found for drawing in section.drawings):
         if drawing.name == answering:

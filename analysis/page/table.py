@@ -23,6 +23,10 @@ class Quantity(Estimate):
     """An amount of data that reaches something: inf where none does, 0 where the smallest is more than enough."""
 
 
+class Share(float):
+    """A part of a whole, such as a recall: on paper to three places, in full for programs."""
+
+
 class Probability(float):
     """A probability: on paper to two places and never 0 or 1, in full for programs."""
 
@@ -86,6 +90,8 @@ def cell_text(cell: Cell) -> str:
         return say("yes") if cell else say("no")
     if isinstance(cell, int):
         return f"{cell:,}"
+    if isinstance(cell, Share):
+        return f"{cell:.3f}"
     if isinstance(cell, Probability):
         return chance(cell)
     if isinstance(cell, float):

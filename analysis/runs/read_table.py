@@ -293,13 +293,19 @@ def _like_recipes(raw: RawTable, used: Sequence[str], amounts: Mapping[str, Arra
 
 
 def _one_domain(raw: RawTable, named: Mapping[str, str]) -> None:
-    """A table of the losses on several domains is several tables."""
+    """A table of the losses on several domains, or of several metrics of a task, is several tables."""
     place = _place(raw, named, "domain")
     names = sorted({str(cell) for cell in raw.columns[place]}) if place else []
     if len(names) > 1:
         raise AnalysisError(
             f"{raw.source}: holds the losses on {len(names)} domains ({', '.join(names)}): "
             f"choose one with --where {place}={names[0]}"
+        )
+    metrics = sorted({str(cell) for cell in raw.columns.get("metric_name", ()) if cell not in (None, "")})
+    if len(metrics) > 1:
+        raise AnalysisError(
+            f"{raw.source}: holds {len(metrics)} metrics ({', '.join(metrics)}): "
+            f"choose one with --where metric_name={metrics[0]}"
         )
 
 

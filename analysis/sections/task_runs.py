@@ -5,6 +5,7 @@ from __future__ import annotations
 from analysis.downstream import tables
 from analysis.downstream.task_points import task_point_table
 from analysis.page.answer import Answer
+from analysis.page.held_fixed import shared_settings
 from analysis.page.language import say
 from analysis.runs.points import Study
 from analysis.sections.section import Section
@@ -16,9 +17,14 @@ def section(study: Study, results: Answer) -> Section | None:
     if found is None:
         return None
     made_with = () if study.runs else (tables.provenance_table(found),)
+    parts = (
+        (say("method"), "method"), (say("batch"), "batch"), (say("schedule"), "schedule"),
+        (say("optimizer"), "optimizer"),
+    )  # fmt: skip
+    settings = shared_settings([run.spec for run in found.study.runs], parts, "task_held_fixed")
     return Section(
         "task_runs",
         say("Fine-tunings and compressions"),
-        tables=(tables.run_table(found), *made_with),
+        tables=((settings,) if settings.rows else ()) + (tables.run_table(found), *made_with),
         files=(task_point_table(found.study),),
     )

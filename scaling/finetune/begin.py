@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from scaling.identity import fingerprint
 from scaling.model import Checkpoint
 from scaling.ranks import this_rank
 from scaling.status import find_run
-from scaling.train.model import build_model, read_model
+from scaling.train.model import build_model, checked_model, read_model
 from scaling.train.objective import NOT_PREDICTED
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,26 @@ class Split:
 
     items: Sequence[Any]
     rows: EncodedRows
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A fine-tuned model with all of its weights on this rank.
+
+    module: with the head and the adaptation; its body is of `model`. weights: fp32 tensors on the CPU by name, of all
+    parameters of the module; others beside them do not count.
+    """
+
+    model: PreTrainedModel
+    module: nn.Module
+    weights: Mapping[str, Tensor]
+
+
+def at_rest(whole: Whole) -> None:
+    """Take a module back from its device and the precision that it computed in: to its fp32 weights, none copied."""
+    for name, parameter in whole.module.named_parameters():
+        parameter.data = whole.weights[name]
+    whole.module.to("cpu")  # buffers
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +94,28 @@ class Begin:
         placed = self.spec.parent.model_copy(update={"placement": self.spec.placement})
         return build_model(placed) if self.parent is None else read_model(placed, self.parent / "model")
 
-    def module(self, weights: dict[str, Tensor] | None = None, model: PreTrainedModel | None = None) -> nn.Module:
+    def module(self, weights: dict[str, Tensor] | None = None) -> nn.Module:
         """The model with the head of its task and the adaptation of its method: as the seed has it, or with `weights`,
         what has been learned and what the method remembers."""
+        return self.built(weights)[1]
+
+    def built(self, weights: dict[str, Tensor] | None = None) -> tuple[PreTrainedModel, nn.Module]:
+        """The model itself, and around its body the `module`."""
         method = self.spec.method
-        torch.manual_seed(int(key("head", self.spec.seed)) % 2**63)
         balance = class_weights(method.loss, self._label_counts())
-        module = self.kind.module(model or self.model(), method.dropout, method.loss, balance)
+        model = self.model()
+        torch.manual_seed(int(key("head", self.spec.seed)) % 2**63)  # now: new models seed the generator, too
+        module = self.kind.module(model, method.dropout, method.loss, balance)
         adapt(module, self.spec)
         if weights is not None:
             load(module, weights)
             load_method_state(module, method, remembered(weights, METHOD))
-        return module
+        return model, module
+
+    def whole(self, weights: dict[str, Tensor]) -> Whole:
+        """The model with what has been learned and what the method remembers, built anew."""
+        model, module = self.built(weights)
+        return Whole(model, module, {name: weight.data for name, weight in module.named_parameters()})
 
     def answers(self, model: Predictor, split: Split) -> list[Any]:
         """The answer to each item of a split. Every rank calls it, and gets all of them."""
@@ -144,15 +174,16 @@ def _measured_rows(split: str, num_rows: int, at_most: int | None) -> NDArray[np
 
 
 def parent_folder(spec: FinetuneSpec, run_dir: Path) -> Path | None:
-    """The run that a fine-tuning goes on from, beside its own. ValueError if there is none with a model."""
+    """The run that a fine-tuning goes on from, beside its own. ValueError if there is none, or its model changed."""
     if spec.start == "initial":
         return None
     folder = find_run(run_dir.parent, spec.parent)
-    if folder is None or not (folder / "model" / "config.json").exists():
+    if folder is None:
         raise ValueError(
             f"finetune.parent: wanted the complete run {spec.parent.name}-{fingerprint(spec.parent)[:8]} in"
-            f" {str(run_dir.parent)!r}, there is none with a model"
+            f" {str(run_dir.parent)!r}, there is none"
         )
+    checked_model(folder)
     return folder
 
 

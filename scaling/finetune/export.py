@@ -3,58 +3,71 @@
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import modeling_utils
 
 from scaling.child import FinetuneSpec
 from scaling.files import write_json
-from scaling.finetune.begin import Begin
+from scaling.finetune.begin import Begin, Whole, at_rest
 from scaling.finetune.kind import Kind, kind_of
 from scaling.finetune.methods import adapt, merge
 from scaling.identity import fingerprint
 from scaling.ranks import this_rank
-from scaling.train.model import export_tokenizer, read_model
+from scaling.train.model import checked_model, export_tokenizer, leaving_model, read_model
 
 HEAD, ADAPTATION = "head.safetensors", "adaptation.safetensors"
 
 
-def export(spec: FinetuneSpec, run_dir: Path, opened: Begin, weights: dict[str, Tensor]) -> None:
+def export(spec: FinetuneSpec, run_dir: Path, opened: Begin, whole: Whole) -> None:
     """Leave the model as a `transformers` folder with its tokenizer, and beside it its head; rank 0 writes.
 
     What a method put beside the weights is added to them; where that cannot be done, it lies beside the parent's.
     """
     if this_rank() != 0:
         return
-    final, beside = run_dir / "model", run_dir / ".model.writing"
-    for folder in (final, beside):
-        shutil.rmtree(folder, ignore_errors=True)
-    model = opened.model()
-    module = opened.module(weights, model)
+    at_rest(whole)
+    module = whole.module
+    learned = {name: weight.data for name, weight in module.named_parameters() if weight.requires_grad}
     is_merged = merge(module, spec.method)
-    (model if is_merged else opened.model()).save_pretrained(beside)
-    of_head = {name: value.contiguous() for name, value in _head(module).items()}
-    save_file(of_head, beside / HEAD)
-    if not is_merged:
-        save_file({name: value for name, value in weights.items() if name.startswith("model.")}, beside / ADAPTATION)
-    for file in beside.glob("*.safetensors"):  # which safetensors makes readable for its owner alone
-        file.chmod((beside / "config.json").stat().st_mode)
-    write_json(
-        beside / "head.json",
-        {
-            "fingerprint": fingerprint(spec),
-            "task": spec.task.model_dump(mode="json", exclude={"rows"}),
-            "labels": list(opened.data.labels),
-            "max_length": spec.max_length,
-            "method": spec.method.model_dump(mode="json"),
-            "is_merged": is_merged,
-        },
-    )
-    export_tokenizer(spec.parent, opened.tokenizer / "tokenizer.json", beside)
-    beside.rename(final)
+    with leaving_model(run_dir) as folder:
+        with _wrapped_by_nothing():
+            (whole.model if is_merged else opened.model()).save_pretrained(folder)
+        of_head = {name: value.contiguous() for name, value in _head(module).items()}
+        save_file(of_head, folder / HEAD)
+        if not is_merged:
+            save_file(
+                {name: value for name, value in learned.items() if name.startswith("model.")}, folder / ADAPTATION
+            )
+        write_json(
+            folder / "head.json",
+            {
+                "fingerprint": fingerprint(spec),
+                "task": spec.task.model_dump(mode="json", exclude={"rows"}),
+                "labels": list(opened.data.labels),
+                "max_length": spec.max_length,
+                "method": spec.method.model_dump(mode="json"),
+                "is_merged": is_merged,
+            },
+        )
+        export_tokenizer(spec.parent, opened.tokenizer / "tokenizer.json", folder)
+
+
+@contextmanager
+def _wrapped_by_nothing() -> Iterator[None]:
+    """To tell whether DeepSpeed wraps a model, `save_pretrained` loads all of DeepSpeed (transformers 5.17): a quarter
+    of a second at best, in each run."""
+    original = modeling_utils.unwrap_model
+    modeling_utils.unwrap_model = lambda model, recursive=False: model
+    try:
+        yield
+    finally:
+        modeling_utils.unwrap_model = original
 
 
 def _head(module: nn.Module) -> dict[str, Tensor]:
@@ -66,11 +79,9 @@ def _head(module: nn.Module) -> dict[str, Tensor]:
 def read_trained(spec: FinetuneSpec, run_dir: Path) -> tuple[nn.Module, Kind]:
     """The module that a fine-tuning left, on the CPU in fp32, and the kind of its task; what was merged stays so.
 
-    ValueError if it is not there.
+    ValueError if it is not there, or not as it was left.
     """
-    folder = run_dir / "model"
-    if not (folder / "head.json").exists():
-        raise ValueError(f"{str(folder)!r}: wanted the model of a complete fine-tuning, there is none")
+    folder = checked_model(run_dir)
     told = json.loads((folder / "head.json").read_text(encoding="utf-8"))
     kind = kind_of(spec.task, tuple(told["labels"]))
     module = kind.module(read_model(spec.parent, folder), spec.method.dropout, spec.method.loss, None)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scaling.child import FinetuneSpec
 from scaling.finetune.batches import num_steps, task_batches
-from scaling.finetune.begin import Begin, begin
+from scaling.finetune.begin import Begin, Whole, at_rest, begin
 from scaling.finetune.export import export
 from scaling.finetune.methods import after_step, groups, load_method_state, method_state
 from scaling.finetune.outcome import parent_facts, task_facts, values, write_predictions
@@ -22,7 +22,7 @@ from scaling.finetune.predict import Trained, free
 from scaling.finetune.recorder import Recorder
 from scaling.finetune.start import BEST, METHOD, find_start, load, remembered
 from scaling.identity import fingerprint
-from scaling.ranks import any_rank, device_of, from_rank_0, join_ranks, leave_ranks, this_rank
+from scaling.ranks import Vote, device_of, from_rank_0, join_ranks, leave_ranks, this_rank
 from scaling.record import Measurement
 from scaling.task import metric_of
 from scaling.train.checkpoint import keep_newest, save_checkpoint
@@ -56,11 +56,12 @@ def _finetune(spec: FinetuneSpec, run_dir: Path, cache: Path, recorder: Recorder
     trained_on = parent_facts(spec, opened.parent)
     learned = _train(spec, run_dir, opened, recorder, stop)
     free(device_of(spec))  # for the whole model
+    whole = learned.whole or opened.whole(learned.weights)
     with recorder.during("evaluate"):
-        facts, scores = _measure(spec, run_dir, opened, learned.weights)
+        facts, scores = _measure(spec, run_dir, opened, whole)
         against = opened.baseline(cache)
     with recorder.during("checkpoint"):
-        export(spec, run_dir, opened, learned.weights)
+        export(spec, run_dir, opened, whole)
     recorder.complete({**learned.facts, **facts, **against, **trained_on}, scores)
     if this_rank() == 0:
         shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
@@ -68,9 +69,13 @@ def _finetune(spec: FinetuneSpec, run_dir: Path, cache: Path, recorder: Recorder
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """The weights that are kept of a training, with what its method remembers, by name; and how it went."""
+    """The weights that are kept of a training, with what its method remembers, by name; and how it went.
+
+    whole: the model with these weights, where it need not be built again.
+    """
 
     weights: dict[str, Tensor]
+    whole: Whole | None
     facts: Mapping[str, float]
 
 
@@ -79,12 +84,14 @@ def _train(spec: FinetuneSpec, run_dir: Path, opened: Begin, recorder: Recorder,
     due, metric = evaluation_steps(spec, total), metric_of(spec.task)
     start = find_start(spec, run_dir, total)
     recorder.goes_on(start.step, size)
-    module, state = opened.module(), start.state
+    (model, module), state = opened.built(), start.state
     recorder.config({"num_trainable_params": sum(p.numel() for p in module.parameters() if p.requires_grad)})
     best: dict[str, Tensor] = {}
     if state is not None:
         load(module, state.weights)
-        best = remembered(state.besides, BEST)
+        # copies, aligned as they would be had the run not been cut off: else sums may round otherwise
+        best = {name: value.clone() for name, value in remembered(state.besides, BEST).items()}
+    frozen = {name: weight.data for name, weight in module.named_parameters() if not weight.requires_grad}
     engine = open_engine(spec, module, state, groups(module, spec.method, spec.optimizer))
     if state is not None:
         load_method_state(module, spec.method, remembered(state.besides, METHOD))
@@ -101,10 +108,10 @@ def _train(spec: FinetuneSpec, run_dir: Path, opened: Begin, recorder: Recorder,
                 save_checkpoint(run_dir / "checkpoints", replace(state, besides=besides), fingerprint(spec))
                 keep_newest(run_dir / "checkpoints", 2)
 
-    done = start.step
+    done, vote = start.step, Vote()
     batches = task_batches(spec, opened.train, opened.kind.is_per_token, start.step, total, engine.device)
     for batch in recorder.steps(profiled(spec, run_dir, batches), size):
-        if any_rank(stop.is_requested):
+        if vote.any(stop.is_requested):
             if batch.step > start.step:
                 _check(engine.look(), spec, batch.step)  # what has diverged is nothing to go on from
                 keep(batch.step)
@@ -134,25 +141,30 @@ def _train(spec: FinetuneSpec, run_dir: Path, opened: Begin, recorder: Recorder,
             keep(done)
             recorder.checkpoint_written()
 
-    state = engine.state(done, start.numerics)
-    best_step = best_measurement(recorder.measurements, metric).step if best else done
+    vote.close()
+    num_left_out = check_left_out(spec, done, engine.num_updates())
+    weights = best or {**engine.weights(), **of_method()}
+    whole = None
+    if not spec.needs_deepspeed:  # which leaves its own in the module
+        load_method_state(module, spec.method, remembered(weights, METHOD))
+        whole = Whole(model, module, {**frozen, **weights})
+        at_rest(whole)
     facts = {
         "examples": done * size,
         "steps": done,
-        "best_step": best_step,
+        "best_step": best_measurement(recorder.measurements, metric).step if best else done,
         "num_train_rows": len(opened.train),
-        "steps_left_out": check_left_out(spec, state),
+        "steps_left_out": num_left_out,
         "elastic": start.numerics is None,
     }
-    return Learned(best or {**state.weights, **of_method()}, facts)
+    return Learned(weights, whole, facts)
 
 
 def _measure(
-    spec: FinetuneSpec, run_dir: Path, opened: Begin, weights: dict[str, Tensor]
+    spec: FinetuneSpec, run_dir: Path, opened: Begin, whole: Whole
 ) -> tuple[dict[str, object], dict[str, float]]:
     """Validation and test by the weights that are kept. What is to be recorded of it, and the metrics of test."""
-    module = opened.module(weights)
-    model = Trained(module, device_of(spec), DTYPES[spec.precision])
+    model = Trained(whole.module, device_of(spec), DTYPES[spec.precision])
     validation = opened.measured(model, opened.validation)
     given = opened.answers(model, opened.test)
     test = opened.kind.measure(opened.test.items, given, chosen_on=validation)

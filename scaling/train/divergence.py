@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from scaling.child import FinetuneSpec
 from scaling.spec import RunSpec
-from scaling.train.engine import Look, TrainState
+from scaling.train.engine import Look
 from scaling.train.recorder import DivergedError
 
 log = logging.getLogger(__name__)
@@ -42,9 +42,9 @@ def check_numbers(
         raise DivergedError(said[int(is_bad.argmax())])
 
 
-def check_left_out(spec: RunSpec | FinetuneSpec, state: TrainState) -> int:
-    """The steps that were left out of those up to `state`; DivergedError if they are too many."""
-    num_left_out = state.step - int(state.scaler.get("updates", state.step))
-    if spec.precision != "fp16" and num_left_out > MOST_LEFT_OUT * state.step:
-        raise DivergedError(f"{num_left_out} of {state.step} steps were left out, whose loss was no number")
+def check_left_out(spec: RunSpec | FinetuneSpec, num_steps: int, num_updates: int) -> int:
+    """The steps that were left out of those taken; DivergedError if they are too many."""
+    num_left_out = num_steps - num_updates
+    if spec.precision != "fp16" and num_left_out > MOST_LEFT_OUT * num_steps:
+        raise DivergedError(f"{num_left_out} of {num_steps} steps were left out, whose loss was no number")
     return num_left_out

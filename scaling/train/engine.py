@@ -114,6 +114,9 @@ class Engine(Protocol):
     def weights(self) -> dict[str, Tensor]:
         """What learns, as it is now: fp32 tensors on the CPU by name. Every rank must call it; each gets the whole."""
 
+    def num_updates(self) -> int:
+        """Steps that were taken and not left out."""
+
     def state(self, step: int, numerics: str | None) -> TrainState:
         """The state after `step` steps. Every rank must call it; each gets the whole."""
 

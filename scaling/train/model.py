@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from scaling.data.pretrained import TOKENIZER_FILES, checked_folder
 from scaling.data.tokenizer import END_OF_TEXT, MASK, PAD, UNKNOWN
+from scaling.files import file_sha256, write_json
 from scaling.model import GPT2_KEYS, Checkpoint
 from scaling.spec import MaskedNextSentence, RunSpec
 
@@ -167,6 +170,36 @@ def _read(
             f" {(lacking or sorted(report['mismatched_keys']))[:3]}"
         )
     return read.train()
+
+
+HASHES = "model.json"
+"""Beside the model that a run leaves: SHA-256 of each of its files."""
+
+
+@contextmanager
+def leaving_model(run_dir: Path) -> Iterator[Path]:
+    """A folder to leave a model in, which becomes `run_dir/model` when all is there, with the hashes of its files."""
+    final, beside = run_dir / "model", run_dir / ".model.writing"
+    for folder in (final, beside):
+        shutil.rmtree(folder, ignore_errors=True)
+    yield beside
+    for weights in beside.glob("*.safetensors"):  # which safetensors makes readable for its owner alone
+        weights.chmod((beside / "config.json").stat().st_mode)
+    write_json(run_dir / HASHES, {file.name: file_sha256(file) for file in sorted(beside.iterdir())})
+    beside.rename(final)
+
+
+def checked_model(run_dir: Path) -> Path:
+    """The model that a run left. ValueError if it is not there, or not as it was left."""
+    folder = run_dir / "model"
+    advice = f"remove {str(run_dir)!r}, and the same command makes it again"
+    if not folder.is_dir() or not (run_dir / HASHES).is_file():
+        raise ValueError(f"{str(folder)!r}: wanted the model of a complete run, there is none; {advice}")
+    for name, told in json.loads((run_dir / HASHES).read_text(encoding="utf-8")).items():
+        file = folder / Path(name).name
+        if not file.is_file() or file_sha256(file) != told:
+            raise ValueError(f"{str(file)!r} is not what its run left: damaged or changed; {advice}")
+    return folder
 
 
 def export_tokenizer(spec: RunSpec, tokenizer: Path, folder: Path) -> None:

@@ -135,11 +135,15 @@ class PlainEngine:
         """What learns, as it is now: fp32 tensors on the CPU by name."""
         return self._flat.named(self._flat.parts)
 
+    def num_updates(self) -> int:
+        """Steps that were taken and not left out."""
+        return int(self._optimizer.state[self._flat.parts[0]]["step"])
+
     def state(self, step: int, numerics: str | None) -> TrainState:
         """The state after `step` steps."""
         flat, adam = self._flat, self._optimizer.state
         exp_avg, exp_avg_sq = (flat.named([adam[part][key] for part in flat.parts]) for key in MOMENTS)
-        updates = int(adam[flat.parts[0]]["step"])  # fewer than steps where some were left out
+        updates = self.num_updates()  # fewer than steps where some were left out
         scaler: dict[str, float] = {} if updates == step else {"updates": updates}
         return TrainState(step, self.weights(), exp_avg, exp_avg_sq, numerics, scaler)
 

@@ -21,7 +21,7 @@ from scaling.train.batches import batches
 from scaling.train.checkpoint import keep_newest, save_checkpoint
 from scaling.train.divergence import check_left_out, check_numbers
 from scaling.train.engine import Look, TrainState, open_engine
-from scaling.train.model import build_model, export_tokenizer
+from scaling.train.model import build_model, export_tokenizer, leaving_model
 from scaling.train.objective import TokenLoss
 from scaling.train.preemption import PreemptedError, Stop
 from scaling.train.probe import with_micro_batch
@@ -109,7 +109,7 @@ def _train(
     with recorder.during("checkpoint"):
         state = engine.state(spec.num_steps, None)
         _export(spec, run_dir, state, prepared.tokenizer.path)
-    num_left_out = check_left_out(spec, state)
+    num_left_out = check_left_out(spec, state.step, engine.num_updates())
     recorder.complete(ledger(stream, stream.max_sequences, prepared.train, spec.recipe.corpus.domains), num_left_out)
     if this_rank() == 0:
         shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
@@ -147,14 +147,9 @@ def _module(spec: RunSpec, state: TrainState | None) -> TokenLoss:
 def _export(spec: RunSpec, run_dir: Path, state: TrainState, tokenizer: Path) -> None:
     """Leave the trained model as a `transformers` folder with its tokenizer; rank 0 writes."""
     if this_rank() == 0:
-        final, beside = run_dir / "model", run_dir / ".model.writing"
-        for folder in (final, beside):
-            shutil.rmtree(folder, ignore_errors=True)
-        _module(spec, state).model.save_pretrained(beside)
-        for weights in beside.glob("*.safetensors"):  # which safetensors makes readable for its owner alone
-            weights.chmod((beside / "config.json").stat().st_mode)
-        export_tokenizer(spec, tokenizer, beside)
-        beside.rename(final)
+        with leaving_model(run_dir) as folder:
+            _module(spec, state).model.save_pretrained(folder)
+            export_tokenizer(spec, tokenizer, folder)
 
 
 def _crosses(every_tokens: int | None, tokens: int, batch_tokens: int) -> bool:

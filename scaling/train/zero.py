@@ -165,6 +165,10 @@ class ZeroEngine:
             return _on_cpu(parameters)
         return _on_cpu({name: safe_get_full_fp32_param(parameter) for name, parameter in parameters.items()})
 
+    def num_updates(self) -> int:
+        """Steps that were taken and not left out."""
+        return int(next(iter(self._optimizer.state.values()))["step"].item())
+
     def state(self, step: int, numerics: str | None) -> TrainState:
         """The state after `step` steps. Every rank must call it; each gets the whole."""
         parameters = self._parameters()
@@ -176,7 +180,7 @@ class ZeroEngine:
     def _scaler(self, step: int) -> dict[str, float]:
         """The numbers of loss scaling; and Adam's count of updates, where steps were left out."""
         scaling = {key: float(getattr(self._zero.loss_scaler, key)) for key in SCALER if self._spec.precision == "fp16"}
-        updates = next(iter(self._optimizer.state.values()))["step"].item()
+        updates = self.num_updates()
         return scaling if updates == step else {**scaling, "updates": updates}
 
     def _moment(self, parameter: nn.Parameter, key: str) -> Any:

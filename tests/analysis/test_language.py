@@ -64,6 +64,7 @@ def test_what_is_said_knows_its_english() -> None:
         outer = say("{first} and {last}", first="a", last=inner)
         assert (str(outer), in_english(outer)) == ("a 和 其他 3 个", "a and 3 others")
         assert in_english(listed(["x", inner])) == "x, 3 others"
+        assert (str(listed(["x", "y"])), in_english(listed(["x", "y"]))) == ("x、y", "x, y")
     assert not isinstance(say("{count} others", count=3), Said)
     assert listed(["x", "y"]) == "x, y"
 

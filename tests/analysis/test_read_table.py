@@ -66,6 +66,7 @@ def repeated_row(cells: Cells, row: int, **other: object) -> Cells:
         ({name: column[:1] for name, column in good().items()}, r"1 point is left"),
         ({**good(), "loss": [3.0] * 6}, r"all 6 rows have loss 3: there is nothing to fit"),
         ({**good(), "domain": ["code"] * 3 + ["web"] * 3}, r"2 domains \(code, web\).*--where domain=code"),
+        ({**good(), "metric_name": ["f1"] * 3 + ["mcc"] * 3}, r"2 metrics \(f1, mcc\).*--where metric_name=f1"),
         ({"w:a": [0.5, 0.2, 0.4], "w:b": [0.5, 0.8, 0.9], "loss": [3, 2, 1]}, r"row 3: .* sum to 1, got 1.3"),
         ({"w:a": [0.5, 1.2], "w:b": [0.5, -0.2], "loss": [3, 2]}, r"row 2: w must not be below 0, got -0.2"),
     ],

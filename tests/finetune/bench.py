@@ -19,7 +19,7 @@ from scaling.identity import directory_name, fingerprint
 from scaling.spec import RunSpec
 from scaling.status import Status, read_status
 from scaling.task import Classification, LocalRows
-from scaling.train.model import build_model, export_tokenizer
+from scaling.train.model import build_model, export_tokenizer, leaving_model
 from scaling.train.preemption import Stop
 
 NUM_ROWS = 240
@@ -88,8 +88,9 @@ def make_bench(spec: SpecMaker, cache: Path, folder: Path, changes: Mapping[str,
     beside = runs / directory_name(parent)
     beside.mkdir(parents=True)
     write_spec(beside / "spec.json", parent)
-    build_model(parent).save_pretrained(beside / "model")
-    export_tokenizer(parent, prepare_tokenizer(parent, cache, print).path, beside / "model")
+    with leaving_model(beside) as model:
+        build_model(parent).save_pretrained(model)
+        export_tokenizer(parent, prepare_tokenizer(parent, cache, print).path, model)
     seen = {"ledger/tokens": 8192, "ledger/unique_tokens": 4096, "flops": 1e9, "loss/alpha": 5.5}
     of_alpha = {"weight": 0.75, "realised_weight": 0.75, "tokens": 6144, "unique_tokens": 3072, "epochs": 2.0}
     ledger = {f"ledger/alpha/{key}": value for key, value in of_alpha.items()}

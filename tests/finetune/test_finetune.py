@@ -19,6 +19,7 @@ from scaling.finetune.begin import begin
 from scaling.finetune.export import read_trained
 from scaling.finetune.finetune import best_measurement, evaluation_steps, learning_rate_factor
 from scaling.finetune.predict import Trained
+from scaling.identity import FINETUNE_VERSION
 from scaling.record import Measurement, read_measurements
 from scaling.train.preemption import PreemptedError, Stop
 from scaling.train.recorder import DivergedError
@@ -78,7 +79,7 @@ def test_a_fine_tuning_learns_its_task_and_says_all_of_it(bench: Bench) -> None:
     assert found["parent/loss/alpha"] == 5.5
     assert "parent/ledger/alpha/epochs" not in found
     assert found["baseline/tfidf_logreg/accuracy"] > 0.5
-    assert log.config["results_version"] == 1
+    assert log.config["results_version"] == FINETUNE_VERSION
     assert log.config["task_data"]["rows"]["train"] == 192
     rows = [row for row in log.history if "task/mood/validation/accuracy" in row]
     assert [row["examples"] for row in rows] == [320, 640, 960]
@@ -201,3 +202,24 @@ def test_the_learning_rate_rises_and_falls_to_nothing(bench: Bench) -> None:
 def test_what_is_no_number_is_never_the_best() -> None:
     measurements = [Measurement(step, step, {"pearson": value}) for step, value in enumerate([np.nan, -0.5, np.nan])]
     assert best_measurement(measurements, "pearson").step == 1
+
+
+@pytest.mark.parametrize("start", ["pretrained", "initial"])
+def test_each_seed_has_a_head_of_its_own(bench: Bench, start: str) -> None:
+    def head(seed: int) -> torch.Tensor:
+        opened = begin(bench.spec({"start": start, "seed": seed}), bench.runs / "heads", bench.cache)
+        named = dict(opened.module().named_parameters())
+        return next(value for name, value in named.items() if name.startswith("head") and value.ndim == 2).detach()
+
+    assert torch.equal(head(0), head(0))
+    assert not torch.equal(head(0), head(1))
+
+
+def test_a_parent_whose_model_has_changed_is_refused_with_advice(spec: SpecMaker, cache: Path, tmp_path: Path) -> None:
+    own = make_bench(spec, cache, tmp_path)
+    (weights,) = own.runs.glob("*/model/model.safetensors")
+    held = bytearray(weights.read_bytes())
+    held[len(held) // 2] ^= 1
+    weights.write_bytes(held)
+    with pytest.raises(ValueError, match=r"damaged or changed; remove '.*', and the same command makes it again"):
+        own.run(own.spec(), "child")

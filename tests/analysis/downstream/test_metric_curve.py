@@ -11,6 +11,7 @@ import pytest
 from analysis.downstream.cells import Cell, Gap, Noise, Setting, gap, noise_of
 from analysis.downstream.metric_curve import Level, MetricCurve, is_step, metric_curve
 from analysis.fitting.result import Estimate
+from analysis.laws.ceiling import Ceiling
 from analysis.laws.logistic import Logistic
 
 SIZES = tuple(1_000_000 * 2**i for i in range(6))
@@ -98,6 +99,20 @@ def test_without_repeated_seeds_an_amount_has_no_interval() -> None:
     amount = curve(ceiling, seeds=1, sizes=SIZES[:3]).reaches(Level(ceiling(SIZES[1])))
     assert SIZES[0] < amount.value <= SIZES[2]
     assert (amount.lo, amount.hi) == (0.0, math.inf)
+
+
+@pytest.mark.parametrize("draw", range(4))
+def test_the_interval_of_a_curve_that_can_only_rise_rises(draw: int) -> None:
+    """Noise that hides the curve: there the search for an end may stop short of it at some amounts."""
+    sizes = (4_000_000, 16_000_000, 64_000_000, 192_000_000)
+    found = metric_curve(cells(lambda D: 0.86 + 0.003 * math.log(D / 1e6), sizes, sd=0.003, draw=draw), "tokens")
+    assert found is not None
+    assert found.law == Ceiling.name
+    x = np.geomspace(sizes[-1], sizes[0], 25)
+    below, above = found.half_widths(x)
+    value = found.value(x)
+    assert (np.diff(value - below) <= 1e-12).all()
+    assert (np.diff(value + above) <= 1e-12).all()
 
 
 def test_a_jump_between_two_neighbours_is_no_law() -> None:

@@ -238,6 +238,6 @@ def test_one_pretraining_beside_its_tasks_makes_no_empty_section_of_losses(tmp_p
     assert written.page.lead.name == "task_scores"
     keys = {part.section.key for part in written.page.parts}
     assert not keys & {"curves", "residuals", "fits", "noise", "ranking", "contrasts", "decision"}
-    assert {"downstream", "ledger", "runs", "task_runs", "held_fixed"} <= keys
+    assert {"downstream", "exposure", "runs", "task_runs", "held_fixed"} <= keys
     assert not any("Only 1 size" in text or "which recipe" in text for text in written.results.caveats)
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["headline"] == written.headline
