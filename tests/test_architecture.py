@@ -50,6 +50,7 @@ OWNERS = {
     "seqeval": r"scaling\.evaluate\..*",
     "sacrebleu": r"scaling\.evaluate\..*",
     "rouge_score": r"scaling\.evaluate\..*",
+    "nltk": r"scaling\.evaluate\..*",
     "peft": r"scaling\.finetune\.methods.*",
     "torchao": r"scaling\.compress\..*",
     "lingua": r"scaling\.data\.(filters\.language|languages)",

@@ -8,15 +8,20 @@ so each resample of the texts has them exactly. All as shares from 0 to 1.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from absl import logging as absl_logging
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import Tokenizer
 from sacrebleu.metrics import BLEU, CHRF
 
 from scaling.evaluate.metrics import Measured, Numbers, share
+
+# rouge-score logs by absl, which would close the stderr that it found when it was imported, whoever else writes to it.
+absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 ROUGES = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
 WORDS = re.compile(r"[^\W_]+")
