@@ -175,7 +175,7 @@ class Transferred:
     def replaced(self) -> Amount:
         """Labels that pretraining stands for; below 0 where it does harm."""
         lo, value, hi = (end - self.labels for end in (self.needed.lo, self.needed.value, self.needed.hi))
-        return Amount(value, lo, hi)
+        return Amount(value, lo, hi, self.needed.up_to - self.labels)
 
 
 def transferred(cells: TaskCells, over_labels: Sequence[TaskCurve]) -> tuple[Transferred, ...]:

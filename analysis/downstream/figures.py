@@ -159,14 +159,15 @@ def _draw_levels(axes: Axes, found: Downstream, task: str, right: float) -> tupl
     if baseline is not None:
         value = baseline.level.value
         axes.axhline(value, color=FAINT, linewidth=1.2, linestyle=(0, (1, 2)), zorder=1)
+        _shade(axes, baseline.estimate, FAINT, 0.12)
         values.append(value)
         ends.append((right, value, baseline.name, "#6a6a6a"))
     return values, ends
 
 
-def _shade(axes: Axes, estimate: Estimate, colour: str) -> None:
+def _shade(axes: Axes, estimate: Estimate, colour: str, alpha: float = 0.05) -> None:
     if math.isfinite(estimate.lo) and math.isfinite(estimate.hi):
-        axes.axhspan(estimate.lo, estimate.hi, color=colour, alpha=0.05, linewidth=0, zorder=0.5)
+        axes.axhspan(estimate.lo, estimate.hi, color=colour, alpha=alpha, linewidth=0, zorder=0.5)
 
 
 def _limits(axes: Axes, values: Sequence[float]) -> None:

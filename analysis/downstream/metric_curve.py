@@ -46,7 +46,15 @@ class Amount(Estimate):
     """An amount of data with its interval.
 
     inf: not reached; then lo is an amount that is not enough, where that is sure. 0: the smallest is more than enough.
+    up_to: the largest that was looked at.
     """
+
+    up_to: float = math.inf
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether the data set it one: else nothing is known of it."""
+        return self.lo > 0 or math.isfinite(self.hi)
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,7 @@ class MetricCurve:
         lo = _first(x, over + np.hypot(above, known))
         value = _last(x, over)
         hi = max(_last(x, over - np.hypot(below, known)), value, self.amounts[0])
-        return Amount(value, min(lo, value), hi)
+        return Amount(value, min(lo, value), hi, self.reach)
 
 
 def _rising(x: Array, lo: Array, hi: Array) -> tuple[Array, Array]:

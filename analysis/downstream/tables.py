@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from analysis.downstream.cells import Gap
-from analysis.downstream.demand import BASELINE, FROM_SCRATCH, NEAR_BEST
+from analysis.downstream.demand import BASELINE, FROM_SCRATCH, NEAR_BEST, Demand
 from analysis.downstream.downstream import Downstream
 from analysis.downstream.metric_curve import Amount
 from analysis.downstream.task_study import start_text
-from analysis.downstream.tradeoff import COSTS
-from analysis.downstream.verdicts import leading
+from analysis.downstream.tradeoff import COSTS, Compressed
+from analysis.downstream.verdicts import leading, not_shown
 from analysis.fitting.result import Estimate
 from analysis.page.language import say
-from analysis.page.table import Cell, Multiplier, Probability, Quantity, Share, Table
+from analysis.page.table import Cell, Multiplier, Probability, Quantity, Rough, Share, Table
 
 MEGA = 2.0**20
+EQUAL_SHARES = 0.01
+"""Shares of domains that differ by less are equal: those that a recipe read are counted in whole sequences."""
 
 
 def level_text(level: str) -> str:
@@ -40,7 +42,17 @@ def _known(estimate: Estimate) -> Cell:
 
 
 def _quantity(amount: Amount | None) -> Cell:
-    return None if amount is None else Quantity(amount.value, amount.lo, amount.hi)
+    return None if amount is None else Quantity(amount.value, amount.lo, amount.hi, amount.up_to)
+
+
+def _tokens_needed(demand: Demand, doubted: Container[tuple[str, str]]) -> Quantity | None:
+    """None where it was not asked; nan where pretraining is not shown to do anything, so none is known."""
+    amount = demand.tokens
+    if amount is None:
+        return None
+    if (demand.task, demand.line) in doubted and 0 < amount.value < math.inf:
+        return Quantity(math.nan, math.nan, math.nan)
+    return Quantity(amount.value, amount.lo, amount.hi, amount.up_to)
 
 
 def verdict_table(found: Downstream) -> Table:
@@ -66,12 +78,13 @@ def verdict_table(found: Downstream) -> Table:
 def demand_table(found: Downstream) -> Table:
     """Which task needs how much data of which domain."""
     rows: list[tuple[Cell, ...]] = []
+    doubted = not_shown(found.verdicts)
     for d in found.demands:
         rows.append(
             (
                 d.task, say("{metric} {value} ({level})", metric=d.metric, value=f"{d.value:.3f}",
                             level=level_text(d.level)),
-                d.line, _quantity(d.tokens), d.labels_at if d.tokens else None, _quantity(d.labels),
+                d.line, _tokens_needed(d, doubted), d.labels_at if d.tokens else None, _quantity(d.labels),
                 d.tokens_at if d.labels else None,
                 _quantity(d.labels_from_scratch),
             )
@@ -84,20 +97,25 @@ def demand_table(found: Downstream) -> Table:
 
 
 def domain_table(found: Downstream) -> Table:
-    """The tokens of each domain among those that the demand table tells, where recipes mix domains."""
+    """The tokens of each domain among those that the demand table tells; empty where all recipes mix them equally."""
     rows: list[tuple[Cell, ...]] = []
     domains = sorted({domain for d in found.demands for domain, share in d.by_domain.items() if share > 0})
+    doubted, unequal = not_shown(found.verdicts), False
     for d in found.demands:
-        if d.tokens and math.isfinite(d.tokens.value) and d.tokens.value > 0:
-            rows.append(
-                (d.task, level_text(d.level), d.line, *(_three_digits(d.by_domain.get(name, 0.0)) for name in domains))
-            )
+        needed = _tokens_needed(d, doubted)
+        if needed is None or not needed.is_told or not 0 < needed.value < math.inf:
+            continue
+        shares = [d.by_domain.get(name, 0.0) / needed.value for name in domains]
+        read = [share for share in shares if share > 0]
+        unequal = unequal or (len(read) > 0 and max(read) - min(read) > EQUAL_SHARES)
+        rows.append((d.task, level_text(d.level), d.line, *(_part_of(needed, share) for share in shares)))
+    rows = rows if unequal else []
     columns = (say("task"), say("level"), say("recipe"), *(say("tokens of {domain}", domain=d) for d in domains))
     return Table("task_demand_domains", columns, tuple(rows))
 
 
-def _three_digits(amount: float) -> int:
-    return round(float(f"{amount:.3g}"))
+def _part_of(amount: Quantity, share: float) -> Cell:
+    return Quantity(amount.value * share, amount.lo * share, amount.hi * share) if share else 0
 
 
 def curve_table(found: Downstream) -> Table:
@@ -181,7 +199,7 @@ def method_table(found: Downstream) -> Table:
     return _without_empty(Table("task_methods", columns, tuple(rows)))
 
 
-HIDDEN_COSTS = ("rows_per_second_batch1", "num_params", "nonzero_params")
+HIDDEN_COSTS = ("rows_per_second_batch1", "latency_ms_batch32", "peak_memory_bytes", "num_params", "nonzero_params")
 
 
 def cost_table(found: Downstream) -> Table:
@@ -206,13 +224,18 @@ def full_cost_table(found: Downstream) -> Table:
             seen.add(before)
             rows.append((*about, say("uncompressed"), c.original, None, None, *_costs(c.original_cost)))
         rows.append(
-            (*about, s.compress, _known(c.cell.estimate), _known(c.change.gap), c.kept, *_costs(c.cost))
+            (*about, s.compress, _known(c.cell.estimate), _known(c.change.gap), _kept(c), *_costs(c.cost))
         )  # fmt: skip
     columns = (
         say("task"), say("recipe"), "D", say("labels"), say("compression"), say("score"), say("change"),
         say("share kept"), *cost_columns(),
     )  # fmt: skip
     return _without_empty(Table("task_compression_costs", columns, tuple(rows)))
+
+
+def _kept(c: Compressed) -> Cell:
+    share = c.share_kept
+    return share if math.isfinite(share.lo) and math.isfinite(share.hi) else Rough(share.value)
 
 
 def cost_columns() -> tuple[str, ...]:

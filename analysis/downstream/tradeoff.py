@@ -39,6 +39,14 @@ class Compressed:
         """The metric as a share of that before."""
         return self.cell.mean / self.original if self.original else math.nan
 
+    @property
+    def share_kept(self) -> Estimate:
+        """`kept` with the interval of the change."""
+        gap = self.change.gap
+        if not self.original:
+            return Estimate(math.nan, math.nan, math.nan)
+        return Estimate(self.kept, 1 + gap.lo / self.original, 1 + gap.hi / self.original)
+
     def ratio(self, name: str) -> float | None:
         """A cost as a share of that before; None where one of them is not known."""
         before, after = self.original_cost.get(name), self.cost.get(name)

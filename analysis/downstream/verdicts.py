@@ -72,6 +72,15 @@ def leading(every: Sequence[TaskVerdict]) -> tuple[TaskVerdict, ...]:
     return tuple(best.values())
 
 
+def not_shown(every: Sequence[TaskVerdict]) -> set[tuple[str, str]]:
+    """Tasks and recipes of which it was measured, and not shown, that pretraining beats its absence."""
+    return {
+        (v.task, v.cell.setting.line)
+        for v in every
+        if v.over_scratch is not None and v.over_scratch.verdict != "better"
+    }
+
+
 def over(cell: Cell, baseline: Baseline) -> Gap:
     """What a setting has over a baseline, paired by rows where both have replicates."""
     seeds = math.hypot(cell.seed_half, baseline.level.seed_half)

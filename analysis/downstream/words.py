@@ -3,46 +3,60 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from analysis.contrasts.verdict import chance
 from analysis.downstream.cells import MIN_DEGREES, Cell, Gap, is_pretraining_repeated
 from analysis.downstream.demand import FROM_SCRATCH, NEAR_BEST, Demand
 from analysis.downstream.downstream import Downstream
 from analysis.downstream.task_study import start_text
-from analysis.downstream.verdicts import TaskVerdict, leading
+from analysis.downstream.tradeoff import Compressed
+from analysis.downstream.verdicts import TaskVerdict, leading, not_shown
 from analysis.fitting.result import Estimate
-from analysis.page.labels import count_text
+from analysis.page.labels import count_text, percent_text
 from analysis.page.language import listed, say
 from analysis.page.table import estimate_text, number_text
+
+MOST_COMPRESSIONS = 4
+LATENCY = "latency_ms_batch1"
 
 
 def headline(found: Downstream) -> str:
     """What pretraining does for the tasks, and which of them needs the most data, in one sentence or two."""
     said = []
     if not any(v.cell.noise.is_known for v in leading(found.verdicts)):
-        return say("Measured: {scores}. Without repeated seeds nothing can be told from chance.",
-                   scores=listed(_bare_score(v) for v in leading(found.verdicts)))  # fmt: skip
+        said.append(say("Measured: {scores}. Without repeated seeds nothing can be told from chance.",
+                        scores=listed(_bare_score(v) for v in leading(found.verdicts))))  # fmt: skip
+        return listed([*said, *_costs_of_compression(found)], " ")
     over_scratch = {v.task: v.over_scratch for v in leading(found.verdicts) if v.over_scratch}
     over_baseline = {v.task: v.over_baseline for v in leading(found.verdicts) if v.over_baseline}
     if over_scratch:
-        won = [task for task, gap in over_scratch.items() if gap.verdict == "better"]
-        said.append(
-            say("Pretraining beats training from scratch beyond the noise on {won} of {count} tasks{names}.",
-                won=len(won), count=len(over_scratch), names=_in_brackets(won))
-        )  # fmt: skip
+        won, lost, open_ = _by_verdict(over_scratch)
+        if won:
+            said.append(
+                say("Pretraining beats training from scratch beyond the noise on {won} of {count} tasks{names}.",
+                    won=len(won), count=len(over_scratch), names=_in_brackets(won))
+            )  # fmt: skip
+        elif open_:
+            said.append(say("Cannot tell whether pretraining beats training from scratch on {tasks}.",
+                            tasks=listed(open_)))  # fmt: skip
+        if lost:
+            said.append(say("Training from scratch is better than pretraining on {tasks}.", tasks=listed(lost)))
     if over_baseline:
-        won = [task for task, gap in over_baseline.items() if gap.verdict == "better"]
-        lost = [task for task, gap in over_baseline.items() if gap.verdict == "worse"]
-        said.append(
-            say("It beats the baseline on {won} of {count}{names}.",
-                won=len(won), count=len(over_baseline), names=_in_brackets(won))
-            if over_scratch
-            else say("The fine-tuned models beat the baseline on {won} of {count} tasks{names}.",
-                     won=len(won), count=len(over_baseline), names=_in_brackets(won))
-        )  # fmt: skip
+        won, lost, open_ = _by_verdict(over_baseline)
+        if won:
+            said.append(
+                say("The pretrained model beats the baseline on {won} of {count}{names}.",
+                    won=len(won), count=len(over_baseline), names=_in_brackets(won))
+                if over_scratch
+                else say("The fine-tuned models beat the baseline on {won} of {count} tasks{names}.",
+                         won=len(won), count=len(over_baseline), names=_in_brackets(won))
+            )  # fmt: skip
+        elif open_:
+            said.append(say("Cannot tell whether the model beats the baseline on {tasks}.", tasks=listed(open_)))
         if lost:
             said.append(say("The baseline is better on {tasks}.", tasks=listed(lost)))
+    said += _costs_of_compression(found)
     if sentence := _needs(found):
         said.append(sentence)
     if not said:
@@ -51,6 +65,50 @@ def headline(found: Downstream) -> str:
         )
         said.append(say("Measured: {scores}.", scores=scores))
     return listed(said, " ")
+
+
+def _by_verdict(gaps: Mapping[str, Gap]) -> tuple[list[str], list[str], list[str]]:
+    """The tasks on which a model is better, worse, and those on which it cannot be told."""
+    better, worse, open_ = (
+        [task for task, gap in gaps.items() if gap.verdict == verdict] for verdict in ("better", "worse", "cannot tell")
+    )
+    return better, worse, open_
+
+
+def _costs_of_compression(found: Downstream) -> list[str]:
+    """Per compression what it keeps and saves, of the largest pretraining with the most labels, where it costs most."""
+    by_name: dict[str, list[Compressed]] = {}
+    for c in found.compressions:
+        by_name.setdefault(c.cell.setting.compress, []).append(c)
+    said = []
+    for name, own in list(by_name.items())[:MOST_COMPRESSIONS]:
+        sizes = {(c.cell.setting.task): (0, 0) for c in own}
+        for c in own:
+            sizes[c.cell.setting.task] = max(sizes[c.cell.setting.task], (c.cell.setting.labels, c.cell.setting.tokens))
+        largest = [c for c in own if (c.cell.setting.labels, c.cell.setting.tokens) == sizes[c.cell.setting.task]]
+        said.append(_cost_of(name, min(largest, key=lambda c: c.kept), len(sizes)))
+    if len(by_name) > MOST_COMPRESSIONS:
+        said.append(say("{count} more compressions are in the table.", count=len(by_name) - MOST_COMPRESSIONS))
+    return said
+
+
+def _cost_of(name: str, c: Compressed, num_tasks: int) -> str:
+    share = c.share_kept
+    times = [(cost, c.ratio(at)) for cost, at in ((say("the bytes"), "bytes"), (say("the latency"), LATENCY))]
+    left = [say("{share} of {cost}", share=percent_text(x), cost=cost) for cost, x in times if x is not None]
+    told = {"name": name, "metric": c.cell.runs[0].metric, "task": c.cell.setting.task}
+    if math.isfinite(share.lo) and math.isfinite(share.hi):
+        value, lo, hi = (f"{100 * end:.1f}" for end in (share.value, share.lo, share.hi))
+        text = say("Compressed ({name}), the model keeps {value} % ({lo} to {hi}) of its {metric} on {task}",
+                   value=value, lo=lo, hi=hi, **told)  # fmt: skip
+    else:
+        text = say("Compressed ({name}), the model keeps {value} % of its {metric} on {task} (no interval without "
+                   "repeated seeds)", value=number_text(100 * share.value, 3), **told)  # fmt: skip
+    if num_tasks > 1:
+        text = say("{sentence}, the least of {count} tasks", sentence=text, count=num_tasks)
+    return say("{sentence}, with {costs}.", sentence=text, costs=listed(left)) if left else say(
+        "{sentence}.", sentence=text
+    )  # fmt: skip
 
 
 def _bare_score(v: TaskVerdict) -> str:
@@ -78,13 +136,23 @@ def _needs(found: Downstream) -> str | None:
         return None
     scratch = {d.task: d.value for d in found.demands if d.level == FROM_SCRATCH}
     without = [task for task, d in near.items() if scratch.get(task, -math.inf) >= d.value]
+    doubted = not_shown(found.verdicts)
+    unknown = [
+        task for task, d in near.items()
+        if task not in without and not (d.tokens and d.tokens.has_limits and (task, d.line) not in doubted)
+    ]  # fmt: skip
     ordered = sorted(near.values(), key=lambda d: -(d.tokens.value if d.tokens else 0.0))
     amounts = listed(
-        say("{task} {amount}", task=d.task, amount=_tokens(d)) for d in ordered if d.task not in without
+        say("{task} {amount}", task=d.task, amount=_tokens(d)) for d in ordered if d.task not in (*without, *unknown)
     )  # fmt: skip
     said = []
     if amounts:
         said.append(say("Tokens of pretraining to come within 5 % of the best result: {amounts}.", amounts=amounts))
+    if unknown:
+        said.append(
+            say("How much pretraining it takes to come within 5 % of the best result cannot be told on {tasks}.",
+                tasks=listed(unknown))
+        )  # fmt: skip
     if without:
         said.append(
             say("From scratch the model comes within 5 % of the best result on {tasks}.", tasks=listed(without))
@@ -125,7 +193,10 @@ def _sentence(v: TaskVerdict) -> str:
         more.append(_against(v.over_checkpoint, say("the checkpoint as it was"), v.cell))
     if v.over_baseline and v.baseline:
         more.append(_against(v.over_baseline, say("the baseline {name}", name=v.baseline.name), v.cell))
-    if v.scratch_over_baseline and v.baseline and v.scratch_over_baseline.verdict == "worse":
+    if v.scratch_over_baseline and v.baseline and v.scratch and not v.scratch.noise.is_known:
+        if (gap := v.scratch_over_baseline.gap.value) < 0:
+            more.append(say("from scratch it is behind that baseline by {gap}", gap=number_text(-gap, 2)))
+    elif v.scratch_over_baseline and v.baseline and v.scratch_over_baseline.verdict == "worse":
         more.append(say("from scratch it is behind that baseline by {gap}", gap=_behind(v.scratch_over_baseline)))
     elif v.scratch_over_baseline and v.baseline and v.scratch_over_baseline.verdict != "better":
         more.append(say("from scratch it does not beat that baseline"))
@@ -136,8 +207,12 @@ def _sentence(v: TaskVerdict) -> str:
 
 def _against(gap: Gap, other: str, cell: Cell) -> str:
     if not cell.noise.is_known:
-        return say("it does not beat {other} beyond the noise, which is not known without repeated seeds ({gap})",
-                   other=other, gap=number_text(gap.gap.value, 2))  # fmt: skip
+        told = {"other": other, "gap": number_text(abs(gap.gap.value), 2)}
+        if gap.gap.value < 0:
+            return say("{other} is ahead of it by {gap} (how much of that is chance is unknown without repeated seeds)",
+                       **told)  # fmt: skip
+        return say("it is ahead of {other} by {gap} (how much of that is chance is unknown without repeated seeds)",
+                   **told)  # fmt: skip
     told = {"other": other, "gap": estimate_text(gap.gap)}
     if gap.verdict == "better":
         return say("it beats {other} by {gap}", **told)
@@ -221,10 +296,15 @@ def caveats(found: Downstream) -> list[str]:
             say("On {tasks} the logs hold no interval over test rows: only seeds are in the intervals.",
                 tasks=listed(untold))
         )  # fmt: skip
-    losing = _behind_baseline(found.verdicts)
-    if losing:
+    behind, open_, ahead = _against_baseline(found.verdicts)
+    if behind:
+        said.append(say("Behind a baseline that was pretrained on nothing: {names}.", names=listed(behind)))
+    if open_:
         said.append(say("Not beyond the noise of a baseline that was pretrained on nothing: {names}.",
-                        names=listed(losing)))  # fmt: skip
+                        names=listed(open_)))  # fmt: skip
+    if ahead:
+        said.append(say("A baseline that was pretrained on nothing is ahead, by chance or not: {names}.",
+                        names=listed(ahead)))  # fmt: skip
     if study.failed:
         said.append(
             say("{count} fine-tunings or compressions are not complete and left out: {runs}.",
@@ -237,15 +317,22 @@ def _has_ends(score: Estimate) -> bool:
     return math.isfinite(score.lo) and math.isfinite(score.hi)
 
 
-def _behind_baseline(verdicts: Iterable[TaskVerdict]) -> list[str]:
-    """Tasks, with the recipe where there are several."""
+def _against_baseline(verdicts: Iterable[TaskVerdict]) -> tuple[list[str], list[str], list[str]]:
+    """Tasks, with the recipe where there are several: behind, not told apart, and behind by a gap of unknown noise."""
     verdicts = tuple(verdicts)
     is_one = len({v.cell.setting.line for v in verdicts}) == 1
-    return [
-        v.task if is_one else say("{recipe} on {task}", recipe=start_text(v.cell.setting.line), task=v.task)
-        for v in verdicts
-        if v.over_baseline is not None and v.over_baseline.verdict != "better"
-    ]
+    behind: list[str] = []
+    open_: list[str] = []
+    ahead: list[str] = []
+    for v in verdicts:
+        name = v.task if is_one else say("{recipe} on {task}", recipe=start_text(v.cell.setting.line), task=v.task)
+        if v.over_baseline is None or v.over_baseline.verdict == "better":
+            continue
+        if not v.cell.noise.is_known:
+            ahead += [name] if v.over_baseline.gap.value < 0 else []
+        else:
+            (behind if v.over_baseline.verdict == "worse" else open_).append(name)
+    return behind, open_, ahead
 
 
 def _some(names: list[str]) -> str:

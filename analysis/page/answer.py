@@ -59,7 +59,7 @@ def answer(study: Study, tasks: TaskStudy | None = None) -> Answer:
     if not _compares_losses(study):
         said = (*caveats, *run_caveats(study), *exposure_caveats(study))
         return Answer(headline, None, None, (), (), said, downstream=found)
-    losses = _of_losses(study)
+    losses = _of_losses(study, beside_tasks=True)
     headline = say("{tasks} Of the loss: {loss}", tasks=headline, loss=losses.headline)
     return replace(losses, headline=headline, caveats=(*caveats, *losses.caveats), downstream=found)
 
@@ -70,7 +70,7 @@ def _compares_losses(study: Study) -> bool:
     return len({point.tokens for point in on_target}) > 1 or len(study.recipes) > 1
 
 
-def _of_losses(study: Study) -> Answer:
+def _of_losses(study: Study, beside_tasks: bool = False) -> Answer:
     fits, by_label = [], {recipe.label: recipe for recipe in study.recipes}
     for domain in study.domains:
         for recipe in by_label.values():
@@ -88,6 +88,6 @@ def _of_losses(study: Study) -> Answer:
     if check is not None:
         headline = check.headline
     test = test_sentence(study, fits_on_target)
-    caveats = tuple(find_caveats(study, fits, found))
+    caveats = tuple(find_caveats(study, fits, found, beside_tasks))
     dose = dose_response(study) if check is None else None  # a learning rate is no dose of anything
     return Answer(headline, test, main, tuple(fits), tuple(found), caveats, dose, ranking, check)

@@ -23,15 +23,19 @@ FAR = 8.0
 MOST_REFUSED = 3
 
 
-def find_caveats(study: Study, fits: Sequence[Fit], found: Sequence[Contrast]) -> list[str]:
-    """One sentence for each thing that weakens the answer; empty if there is none."""
+def find_caveats(study: Study, fits: Sequence[Fit], found: Sequence[Contrast], beside_tasks: bool = False) -> list[str]:
+    """One sentence for each thing that weakens the answer; empty if there is none.
+
+    beside_tasks: the study is of tasks as well, so those that are of the loss alone say so.
+    """
+    of_losses = [*_noise_caveats(study, fits), *_fit_caveats(study, fits), *_contrast_caveats(study, found)]
+    if beside_tasks:
+        of_losses = [say("Of the loss: {caveat}", caveat=caveat) for caveat in of_losses]
     return [
         *_unmatched(found),
         *run_caveats(study),
         *exposure_caveats(study),
-        *_noise_caveats(study, fits),
-        *_fit_caveats(study, fits),
-        *_contrast_caveats(study, found),
+        *of_losses,
         *(say("Log: {warning}.", warning=warning) for warning in study.warnings),
     ]
 
@@ -64,16 +68,16 @@ def _noise_caveats(study: Study, fits: Sequence[Fit]) -> list[str]:
     if not known and len({p.tokens for p in study.points}) > 1:
         return [
             say(
-                "Seeds are not repeated often enough to see how trunks vary (at least two degrees of freedom are "
-                "needed): which recipe is best may be chance, so none is called better, and the intervals of the "
-                "curves hold within a trunk only."
+                "Seeds of pretraining are not repeated often enough to see how trunks vary (at least two degrees of "
+                "freedom are needed): which recipe is best may be chance, so none is called better, and the intervals "
+                "of the curves hold within a trunk only."
             )
         ]
     if not known:
         return [
             say(
-                "Seeds are not repeated often enough to see how trunks vary (at least two degrees of freedom are "
-                "needed): which recipe is best may be chance, so none is called better."
+                "Seeds of pretraining are not repeated often enough to see how trunks vary (at least two degrees of "
+                "freedom are needed): which recipe is best may be chance, so none is called better."
             )
         ]
     if min(seeds) < 3:

@@ -91,6 +91,12 @@ class Part:
     tables: tuple[Table, ...]
     files: tuple[Table, ...]
 
+    @property
+    def says_something(self) -> bool:
+        """Not a heading alone: what its only figure shows may stand at the top of the page."""
+        s = self.section
+        return bool(s.paragraphs or s.points or s.notes or s.facts or self.figures or self.tables or self.files)
+
 
 @dataclass(frozen=True)
 class Page:
@@ -120,7 +126,8 @@ def page(study: Study, results: Answer) -> Page:
             )
         names: set[str] = set()
         first = _draw(lead, names)
-        return Page(study, results, first, tuple(_part(section, lead, names) for section in found), note)
+        parts = [_part(section, lead, names) for section in found]
+        return Page(study, results, first, tuple(part for part in parts if part.says_something), note)
 
 
 def _part(section: Section, lead: Drawing, names: set[str]) -> Part:

@@ -20,11 +20,25 @@ class Multiplier(Estimate):
 
 @dataclass(frozen=True)
 class Quantity(Estimate):
-    """An amount of data that reaches something: inf where none does, 0 where the smallest is more than enough."""
+    """An amount of data that reaches something: inf where none does, 0 where the smallest is more than enough.
+
+    up_to: the largest that was looked at. nan: it cannot be told.
+    """
+
+    up_to: float = math.inf
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the data set it a limit."""
+        return not math.isnan(self.value) and (self.lo > 0 or math.isfinite(self.hi))
 
 
 class Share(float):
     """A part of a whole, such as a recall: on paper to three places, in full for programs."""
+
+
+class Rough(float):
+    """A part of a whole of which chance is not known: on paper to two places, in full for programs."""
 
 
 class Probability(float):
@@ -92,6 +106,8 @@ def cell_text(cell: Cell) -> str:
         return f"{cell:,}"
     if isinstance(cell, Share):
         return f"{cell:.3f}"
+    if isinstance(cell, Rough):
+        return f"{cell:.2f}"
     if isinstance(cell, Probability):
         return chance(cell)
     if isinstance(cell, float):
@@ -157,18 +173,23 @@ def _bound_text(m: Multiplier) -> str:
 
 def _quantity_text(amount: Quantity) -> str:
     """An amount in k and M, with its interval; an end beyond what was measured is said in words."""
+    if not amount.is_told and not math.isinf(amount.value):
+        return say("cannot tell")
     value, lo, hi = (count_text(end) if math.isfinite(end) else "" for end in (amount.value, amount.lo, amount.hi))
+    if math.isinf(amount.value) and math.isfinite(amount.up_to):
+        most = count_text(amount.up_to)
+        if 0 < amount.lo < amount.up_to:
+            return say("not by {most} (above {lo})", most=most, lo=lo)
+        return say("not by {most}", most=most)
     if math.isinf(amount.value):
         return say("not reached (more than {lo})", lo=lo) if amount.lo > 0 else say("not reached")
     if amount.value == 0:
-        return say("at most {hi}", hi=hi) if hi else say("cannot tell")
+        return say("at most {hi}", hi=hi)
     if amount.lo > 0 and hi:
         return say("{value} ({lo} to {hi})", value=value, lo=lo, hi=hi)
     if hi:
         return say("{value} (below {hi})", value=value, hi=hi)
-    if amount.lo > 0:
-        return say("{value} (above {lo})", value=value, lo=lo)
-    return say("{value} (no limits)", value=value)
+    return say("{value} (above {lo})", value=value, lo=lo)
 
 
 def csv_bytes(table: Table) -> bytes:

@@ -41,7 +41,7 @@ def section(study: Study, results: Answer) -> Section | None:
     caption = say(
         "The deciding metric of each task against tokens of pretraining, with the most labels. Large marks: means over "
         "seeds, small ones: runs. Bands: 95 % interval of the curve from seeds. Dashed: without pretraining, with the "
-        "interval of seeds and test rows; dotted: the baseline."
+        "interval of seeds and test rows; dotted: the baseline, with its own."
     )
     best = tables.best_table(found)
     return Section(

@@ -11,8 +11,8 @@ from analysis.sections.section import Section
 
 
 def section(study: Study, results: Answer) -> Section | None:
-    """None where there is no curve."""
-    if not results.fits or not has_curves(study):
+    """None where there is no curve, or no law could be fitted to one: the caveats say why."""
+    if not any(fit.law is not None for fit in (*results.fits, *results.full_fits)) or not has_curves(study):
         return None
     methods = sorted({fit.interval_method for fit in results.fits if fit.law is not None})
     statuses = sorted({(fit.status.name.lower(), fit.status.value) for fit in (*results.fits, *results.full_fits)})

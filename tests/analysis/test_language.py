@@ -38,6 +38,20 @@ def sentences() -> set[str]:
     return words.union(*map(said_in, files))
 
 
+def whole_sentences(path: Path) -> list[str]:
+    """Texts of a file that read as sentences and stand outside of `say`, docstrings and errors."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    bodies = [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
+    said = {id(stmt.value) for node in bodies for stmt in node.body if isinstance(stmt, ast.Expr)}
+    for node in ast.walk(tree):
+        is_said = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "say"
+        if is_said or isinstance(node, ast.Raise):
+            said |= {id(part) for part in ast.walk(node)}
+    texts = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and id(n) not in said]
+    is_sentence = re.compile(r"[A-Z][^\n]*( [^\n]*){5,}\.").fullmatch
+    return [n.value for n in texts if isinstance(n.value, str) and is_sentence(n.value)]
+
+
 def fields(sentence: str) -> set[str]:
     return {name for _, name, _, _ in Formatter().parse(sentence) if name is not None}
 
@@ -45,6 +59,13 @@ def fields(sentence: str) -> set[str]:
 def test_every_sentence_is_in_the_catalogue() -> None:
     assert len(sentences()) > 300
     assert not sorted(sentences() - CATALOGUE.keys())
+
+
+@pytest.mark.parametrize("place", ["sections", "downstream"])
+def test_no_sentence_of_the_page_is_written_past_the_catalogue(place: str) -> None:
+    paths = sorted((ANALYSIS / place).glob("*.py"))
+    assert paths
+    assert {path.name: found for path in paths if (found := whole_sentences(path))} == {}
 
 
 def test_the_catalogue_holds_no_sentence_that_is_not_said() -> None:

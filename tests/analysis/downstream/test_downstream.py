@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from planted_tasks import FULL, SIZES, PlantedTask, Tuned, finetune_spec, write_
 from analysis.__main__ import main
 from analysis.downstream.downstream import Downstream, downstream
 from analysis.downstream.facts import facts
+from analysis.downstream.tables import demand_table
 from analysis.downstream.task_run import DECIDING
 from analysis.downstream.words import caveats, headline, scratch_sentences
 from analysis.page.language import speaking
@@ -104,6 +106,9 @@ def test_pretraining_beats_scratch_where_it_was_planted_and_nowhere_else(found: 
     said = "\n".join(scratch_sentences(found))
     assert "flat: pretrained on 2M tokens" in said
     assert "it does not beat the same model from scratch beyond the noise" in said
+    doubted = [row for row in demand_table(found).texts if row[0] == "flat"]
+    assert doubted
+    assert not any(re.match(r"[\d.]+[kM]?( |$)", row[3]) for row in doubted)  # no need of what does nothing
 
 
 def test_a_baseline_that_is_not_beaten_is_said(found: Downstream) -> None:
@@ -187,6 +192,8 @@ def test_what_compression_loses_and_what_buys_it_back_come_back(found: Downstrea
         assert c.change.gap.lo <= -0.03 <= c.change.gap.hi
         assert c.change.verdict == "worse"
         assert c.ratio("bytes") == pytest.approx(400 / 410)
+        assert c.share_kept.lo < c.kept < c.share_kept.hi
+    assert re.search(r"Compressed \(pruned.*\), the model keeps 9\d\.\d % \(.*with 98 % of the bytes", headline(found))
     back = next(b for b in found.bought_back if b.task == "sst2" and b.line.startswith("80 % docs"))
     level = SST2.score(3200, back.tokens) + 0.03
     truth = next(D for D in range(10**6, 10**8, 10**5) if SST2.score(3200, D) >= level)
@@ -249,7 +256,7 @@ def test_the_report_speaks_chinese(tmp_path: Path) -> None:
     write_tasks(tmp_path, [FLAT], sizes=SIZES[:1], seeds=2, labels=(800,))
     written = report([str(tmp_path)], tmp_path / "out", language="zh")
     assert "从零训练" in written.headline
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["headline"].startswith("Pretraining beats")
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["headline"].startswith("Cannot tell")
     assert written.page.lead.name == "task_scores"  # neither tokens nor labels vary
 
 
@@ -273,3 +280,4 @@ def test_without_repeated_seeds_nothing_is_claimed(tmp_path: Path) -> None:
     assert {v.over_scratch.verdict for v in found.verdicts if v.over_scratch} == {"cannot tell"}
     assert found.best[0].best is None
     assert any("too few seeds of fine-tuning are repeated" in text for text in caveats(found))
+    assert not any("Not beyond the noise" in text for text in caveats(found))
