@@ -79,7 +79,7 @@ def test_the_report_of_a_swarm_renders(tmp_path: Path, num_recipes: int, num_see
     assert {"loss on code", "loss on legal"} <= set(rows[0])
     caveats = json.loads((out / "summary.json").read_text())["caveats"]
     assert max(map(len, caveats)) < 500
-    assert any("Seeds are not repeated" in caveat for caveat in caveats) is (num_seeds == 1)
+    assert any("Seeds of pretraining are not repeated" in caveat for caveat in caveats) is (num_seeds == 1)
 
 
 def test_of_many_recipes_the_curves_name_three(tmp_path: Path) -> None:
