@@ -117,7 +117,8 @@ def _read(places: tuple[str, str]) -> str:
 def test_readers_at_once_read_the_same(tmp_path: Path) -> None:
     write_study(tmp_path / "runs", [spec(size, seed) for size in SIZES for seed in range(3)])
     places = (str(tmp_path / "runs"), str(tmp_path / "cache"))
-    with multiprocessing.get_context("forkserver").Pool(2) as pool:
+    # a fork server would be the one of all runs of this process, and let SIGTERM through to them
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
         found = pool.map(_read, [places] * 4, chunksize=1)
     assert set(found) == {_read(places)}
     assert len(entries(tmp_path / "cache" / "logs")) == 18
