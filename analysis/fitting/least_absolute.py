@@ -1,7 +1,8 @@
 """The last digits of least absolute deviations, where the objective has an edge at the minimum.
 
 Newton's method with a tiny delta comes close and may stop at an edge. From there linear programs go on: the residuals
-are taken as linear within a trust region, and the sum of their sizes is minimised exactly.
+are taken as linear within a trust region, and the sum of their sizes is minimised exactly. Only residuals that may
+change sign within the region cost the program a row: of large tables it holds no more than MAX_ROWS of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from analysis.fitting.newton import Surface
 from analysis.laws.law import Array
 
 MAX_PROGRAMS = 300
+MAX_ROWS = 500
 NUM_WITHOUT_GAIN = 8
 """So many programs that together gain nothing end it too: a minimum that is bent has no edge to stop at."""
 TOLERANCE = 1e-10
@@ -54,12 +56,17 @@ def _program(
 ) -> tuple[Array, float]:
     """The step (p,) that minimises sum_i weights_i |residual_i + slope_i . step|, and by how much it promises to."""
     scale = _scale(slope)
-    rows = weights > 0
+    moved = (np.abs(slope) / scale).sum(axis=1)  # by a step of radius 1, at most
+    turns = np.where(weights > 0, np.abs(residual) / np.maximum(moved, 1e-300), np.inf)
+    if len(turns) > MAX_ROWS:
+        radius = min(radius, float(np.partition(turns, MAX_ROWS)[MAX_ROWS]))
+    rows = turns < radius
     count = int(rows.sum())
+    kept = weights * np.sign(residual) * ~rows
     low = np.maximum((surface.low - phi) * scale, -radius)
     high = np.minimum((surface.high - phi) * scale, radius)
     found = linprog(
-        np.concatenate([np.zeros(len(phi)), weights[rows], weights[rows]]),
+        np.concatenate([kept @ slope / scale, weights[rows], weights[rows]]),
         A_eq=np.hstack([slope[rows] / scale, -np.eye(count), np.eye(count)]),
         b_eq=-residual[rows],
         bounds=[*zip(low.tolist(), high.tolist(), strict=True), *[(0.0, None)] * (2 * count)],

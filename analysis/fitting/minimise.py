@@ -18,6 +18,7 @@ from analysis.fitting import least_absolute
 from analysis.fitting.neighbours import improve
 from analysis.fitting.newton import Surface, descend, value_at
 from analysis.fitting.objective import AbsoluteDeviation, Huber, Objective
+from analysis.fitting.valley import along_valley
 from analysis.laws import posynomial_starts
 from analysis.laws.law import Array, Columns, Law, Param
 from analysis.laws.posynomial import Posynomial
@@ -28,6 +29,8 @@ NUM_PILOT, NUM_TRIED = 64, 5
 """Resamples that show whether one start is enough for a table, and starts for each where it is not."""
 MAX_STARTS = 24
 """Of a law that is not compiled: more are first compared where they are, for a descent costs hundreds of values."""
+MANY_ROWS, NUM_WORTH = 600, 3
+"""Of such a law, more rows are first thinned to so many: they show which minima are worth a descent with all rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,16 +137,33 @@ def _lowest(
             equal, wide = np.ones((len(starts), len(surface.goal))), np.full(len(starts), max(delta, 1e-2))
             order = np.argsort(value_at(surface, starts[1:], equal[1:], wide[1:]), kind="stable")
             starts = starts[np.concatenate([[0], 1 + order[: num_tried - 1]])]
+        if len(surface.goal) > MANY_ROWS and len(starts) > NUM_TRIED:  # resamples begin at no more
+            starts = _lowest_of_thinned(surface, starts, delta)
         all_starts, all_counts = np.tile(starts, (len(counts), 1)), np.repeat(counts, len(starts), axis=0)
         found, reached, done = descend(surface, all_starts, all_counts, delta)
         best = reached.reshape(len(counts), -1).argmin(axis=1) + len(starts) * np.arange(len(counts))
         phi, reached, converged = found[best], reached[best], done[best]
-        if len(counts) == 1 and np.isfinite(reached[0]) and _is_sharp(surface, phi[0], delta):
-            phi[0], reached[0] = improve(surface, phi[0], float(reached[0]), counts, delta)
+        if len(counts) == 1 and np.isfinite(reached[0]):
+            if not converged[0] and not isinstance(objective, AbsoluteDeviation):
+                lower = along_valley(surface, phi, counts, delta)
+                if lower[1][0] < reached[0]:
+                    phi, reached, converged = lower
+            if _is_sharp(surface, phi[0], delta):
+                phi[0], reached[0] = improve(surface, phi[0], float(reached[0]), counts, delta)
     if isinstance(objective, AbsoluteDeviation):
         residual = np.abs(surface.residual(surface.loss(phi)))
         reached = np.where(np.isfinite(reached), (counts * residual).sum(axis=1), np.inf)
     return np.where(np.isfinite(reached)[:, None], surface.theta(phi), np.nan), reached, converged
+
+
+def _lowest_of_thinned(surface: Surface, starts: Array, delta: float) -> Array:
+    """The lowest different minima of a random MANY_ROWS rows, at most NUM_WORTH: where to begin with all rows."""
+    rows = np.sort(np.random.default_rng(0).permutation(len(surface.goal))[:MANY_ROWS])
+    at = {name: column[rows] for name, column in surface.at.items()}
+    thinned = replace(surface, at=at, goal=surface.goal[rows])
+    found, reached, _ = descend(thinned, starts, np.ones((len(starts), MANY_ROWS)), delta)
+    best = np.unique(reached.astype(np.float32), return_index=True)[1][:NUM_WORTH]  # equal but for rounding: once
+    return found[best]
 
 
 def _is_sharp(surface: Surface, phi: Array, delta: float) -> bool:

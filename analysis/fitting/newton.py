@@ -149,7 +149,7 @@ def _local(surface: Surface, phi: Array, weights: Array, delta: Array) -> _Local
         pull = pull / loss
     gradient = np.einsum("sn,snp->sp", pull, slope)
     own = slope if surface.is_raw else slope / loss[:, :, None]
-    reweighted = weights * np.minimum(1.0, delta[:, None] / np.maximum(size, 1e-300))
+    reweighted = weights * delta[:, None] / np.maximum(size, delta[:, None])
     majoriser = np.einsum("sn,snp,snq->spq", reweighted, own, own)
     hessian = np.einsum("sn,snp,snq->spq", bend, own, own) + _second(surface, phi, pull, own)
     return _Local(gradient, hessian, majoriser)

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from scipy import optimize
 
+from analysis.fitting import least_absolute
 from analysis.fitting.minimise import Minimum, minimise, minimise_resamples
 from analysis.fitting.objective import AbsoluteDeviation, Huber, LeastSquares, Objective
+from analysis.laws.broken import Broken
 from analysis.laws.chinchilla import Chinchilla
 from analysis.laws.law import Array, Columns, Law, Param
 from analysis.laws.power import Power
+from analysis.laws.rectified import Rectified
 from analysis.runs.run_table import RunTable
 
 POWER, CHINCHILLA = np.array([1.7, 400.0, 0.3]), np.array([1.8, 480.0, 2100.0, 0.35, 0.37])
@@ -213,6 +216,37 @@ def test_resamples_whose_minimum_is_far_from_the_start_are_found() -> None:
         thetas, _ = minimise_resamples(Power(), at, y, Huber(), np.stack([first, second]), start)
         assert thetas[0] == pytest.approx([0, 60, 0.2], rel=1e-5, abs=1e-6)
         assert thetas[1] == pytest.approx([2, 3 * 1e6**1.5, 1.5], rel=1e-5)
+
+
+def test_of_a_large_table_absolute_deviations_take_a_program_of_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    at: Columns = {"D": 10 ** rng.uniform(7, 10, 900)}
+    y = noisy(Power(), POWER, at)
+    whole = minimise(Power(), at, y, AbsoluteDeviation())
+    monkeypatch.setattr(least_absolute, "MAX_ROWS", 40)
+    few = minimise(Power(), at, y, AbsoluteDeviation())
+    assert few.converged
+    assert few.value == pytest.approx(whole.value, rel=1e-9)
+
+
+def test_the_way_along_a_flat_valley_is_found_to_its_end() -> None:
+    """Learned data 20 times what was seen at most: the Hessian has no digit left of how the parameters differ."""
+    D = np.r_[0, 200 * 2.0 ** np.arange(14)]
+    theta = np.array([0.0, 3073.0, 1463.0, 0.3])
+    found = minimise(Rectified(), {"D": D}, Rectified().loss(theta, {"D": D}), Huber())
+    assert found.converged
+    assert found.theta == pytest.approx(theta, rel=1e-3, abs=1e-6)
+
+
+def test_a_law_that_is_not_compiled_is_fitted_to_many_rows_from_what_few_of_them_show() -> None:
+    rng = np.random.default_rng(5)
+    at: Columns = {"D": 10 ** rng.uniform(5, 10, 1000)}
+    theta = np.array([1.2, 30.0, 0.12, 0.2, 1e7, 0.3])
+    y = noisy(Broken(), theta, at, sd=0.002)
+    found = minimise(Broken(), at, y, Huber())
+    assert found.converged
+    assert value_of(Broken(), found.theta, at, y, Huber()) <= value_of(Broken(), theta, at, y, Huber())
+    assert found.theta[3] == pytest.approx(0.2, rel=0.2)
 
 
 def test_fits_are_the_same_each_time() -> None:
