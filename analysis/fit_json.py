@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from analysis.fit_table import GroupFit, TableFits
+from analysis.fitting.law_fit import LawFit
 from analysis.fitting.objective import AbsoluteDeviation, Huber, LeastSquares
 from analysis.fitting.result import Estimate
+from analysis.laws.law import Param
 
 OBJECTIVES = {"huber": Huber, "lad": AbsoluteDeviation, "squares": LeastSquares}
+NOT_NATS = re.compile("bpb|bits|ppl|perplexity", re.IGNORECASE)
+"""In the name of a column, units that stand there themselves."""
 MAX_BLOCKS = 6
 """More fits than these are told in a line each."""
 
@@ -45,7 +50,7 @@ def _fit_json(own: GroupFit) -> dict[str, Any]:
         "constants": dict(fit.law.constants),
         "group": own.group,
         "params": {
-            param.name: {**fit.params[param.name].plain, "unit": param.unit, "is_fixed": param.name in fit.fixed}
+            param.name: {**fit.params[param.name].plain, "unit": _unit(fit, param), "is_fixed": param.name in fit.fixed}
             for param in fit.law.params
             if param.name in fit.params
         },
@@ -124,7 +129,7 @@ def _block(own: GroupFit) -> list[str]:
     for param in fit.law.params:
         if param.name in fit.params:
             given = " (given)" if param.name in fit.fixed else ""
-            lines.append(f"  {param.name} = {_interval(fit.params[param.name])}{given} {param.unit}".rstrip())
+            lines.append(f"  {param.name} = {_interval(fit.params[param.name])}{given} {_unit(fit, param)}".rstrip())
             if beside := own.bootstrap.get(param.name):
                 lines.append(f"      bootstrap over runs: {beside.lo:.4g} to {beside.hi:.4g}")
     value = f"objective {fit.value:.10g} over " if math.isfinite(fit.value) else ""
@@ -149,6 +154,12 @@ def _block(own: GroupFit) -> list[str]:
             f"{_far(best.beyond)}"
         )
     return lines
+
+
+def _unit(fit: LawFit, param: Param) -> str:
+    """The unit of a parameter; a table may measure in bits per byte what laws take for nats per token."""
+    named = fit.table.response if NOT_NATS.search(fit.table.response) else "nats per token"
+    return param.unit.replace("nats per token", named)
 
 
 def _far(beyond: float) -> str:

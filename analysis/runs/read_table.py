@@ -5,6 +5,7 @@ What is wrong with a row is said with its number (1 is the first below the heade
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -45,6 +46,10 @@ FLOPS_PER_TOKEN = 6.0
 SEPARATORS = ",;\t"
 HEADER_BYTES = 1 << 20
 COMPARISONS = ("!=", ">=", "<=", "=", ">", "<")
+AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?([KMBT])", re.IGNORECASE)
+POWERS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+GROUPED = re.compile(r"\d{1,3}(,\d{3}){2,}(\.\d+)?")
+"""Two commas at least: 2,966 may be a loss of 2.966."""
 MAX_RECIPES = 20
 """A column of more texts than these names runs, not recipes."""
 
@@ -181,7 +186,9 @@ def read_raw(path: str | Path) -> RawTable:
             with pa.input_stream(str(path)) as stream:
                 header = stream.read(HEADER_BYTES).partition(b"\n")[0].decode(errors="replace")
             sign = max(SEPARATORS, key=header.count)
-            table = csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=sign))
+            point = "," if sign == ";" else "."  # as spreadsheets write where the comma is the decimal sign
+            told = csv.ConvertOptions(decimal_point=point)
+            table = csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=sign), convert_options=told)
         names = [name.strip() for name in table.column_names]
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise AnalysisError(f"cannot read {str(path)!r} as a table: {str(error).splitlines()[0]}") from error
@@ -346,15 +353,19 @@ def _compare(cell: Any, sign: str, wanted: str) -> bool:
 
 
 def _number(cell: Any) -> float | None:
-    """A cell as a number, 12.5% as 0.125; nan where it is empty, None where it is something else."""
+    """A cell as a number, also 12.5%, 1.3B and 1,300,000; nan where it is empty, None where it is something else."""
     if cell is None or cell == "":
         return float("nan")
     if isinstance(cell, bool):
         return None
     try:
-        if isinstance(cell, str) and cell.endswith("%"):
+        if not isinstance(cell, str):
+            return float(cell)
+        if cell.endswith("%"):
             return float(cell[:-1]) / 100
-        return float(cell)
+        if amount := AMOUNT.fullmatch(cell):
+            return float(amount[1]) * POWERS[amount[2].upper()]
+        return float(cell.replace(",", "") if GROUPED.fullmatch(cell) else cell)
     except (TypeError, ValueError):
         return None
 

@@ -84,6 +84,8 @@ def doubts(table: RunTable, law: type[Law]) -> list[str]:
                     f"{name} is at most {at[name].max():g}: in millions or billions? The law fits in any unit, "
                     f"but --at C= and C = 6 N D take {what}"
                 )
+    if law.response == "loss" and any(word in table.response.lower() for word in ("ppl", "perplexity")):
+        found.append(f"{table.response} is exp(loss), and {law.name} is a law of the loss: fit its logarithm")
     for name in table.unread:
         found.append(f"one fit over several values of {name}: are they recipes? --group {name}, or --where {name}=...")
     return found

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from analysis.contrasts.contrast import Contrast
+    from analysis.runs.run_table import RunTable
 
 TABLES = (".csv", ".parquet", ".pq")
 
@@ -42,8 +43,21 @@ def run(arguments: argparse.Namespace) -> int:
     import sys
 
     from analysis.contrasts.contrast_words import contrast_json, sentences
+    from analysis.verbs.pairs import pairs_of
 
-    found = contrast_of(arguments)
+    found = contrast(
+        arguments.places,
+        arguments.a,
+        arguments.b,
+        match=arguments.match,
+        at=[_budget(text) for text in arguments.at],
+        domain=arguments.domain,
+        columns=pairs_of(arguments.columns, "--columns", "LETTER=COLUMN"),
+        response_column=arguments.loss_column,
+        group=arguments.group,
+        cluster=arguments.cluster,
+        where=arguments.where,
+    )
     if arguments.json:
         from analysis.page.writing import write_whole
 
@@ -55,11 +69,56 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def contrast_of(arguments: argparse.Namespace) -> Contrast:
-    """The contrast that was asked for. Raises AnalysisError for what is not there."""
-    places, at = arguments.places, [_budget(text) for text in arguments.at]
+def contrast(
+    places: Sequence[str],
+    a: str,
+    b: str,
+    *,
+    match: str | None = None,
+    at: Sequence[tuple[float | None, float]] = (),
+    domain: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    response_column: str | None = None,
+    group: str | None = None,
+    cluster: str | None = None,
+    where: Sequence[str] = (),
+) -> Contrast:
+    """Compare two recipes of RUNS, or of one CSV or parquet table.
+
+    a, b: their names, or parts that no other name has. match: what must be equal; by default what the study declares,
+    tokens for a table. at: (N or None, D) to decide for. domain: of the loss. columns to where: of a table alone, as
+    `read_table` has them. Raises AnalysisError for what is not there; that arms are not matched is in the result.
+    """
+    from analysis.runs.logs import AnalysisError
+    from analysis.runs.read_table import read_table
+
     if any(place.lower().endswith(TABLES) for place in places):
-        return _of_table(arguments, at)
+        if len(places) > 1:
+            raise AnalysisError(f"one table at a time, got {len(places)} places")
+        table = read_table(
+            places[0],
+            needs=("D", *{"unique_tokens": "U", "flops": "C", "weights": "w"}.get(match or "", "")),
+            columns=columns,
+            response_column=response_column,
+            group=group,
+            cluster=cluster,
+            where=[*where, *([f"domain={domain}"] if domain else [])],
+        )
+        return _of_table(table, a, b, match or "tokens", at)
+    told = {"columns": columns, "loss-column": response_column, "group": group, "cluster": cluster, "where": where}
+    for option in (name for name, value in told.items() if value):
+        raise AnalysisError(f"--{option} is for a table; RUNS say what they are themselves")
+    return _of_runs(places, a, b, match, at, domain)
+
+
+def _of_runs(
+    places: Sequence[str],
+    a: str,
+    b: str,
+    match: str | None,
+    at: Sequence[tuple[float | None, float]],
+    domain: str | None,
+) -> Contrast:
     from dataclasses import replace
 
     from analysis.contrasts.contrast import compare
@@ -67,62 +126,44 @@ def contrast_of(arguments: argparse.Namespace) -> Contrast:
     from analysis.runs.points import build_study
     from analysis.runs.records import read_runs
 
-    for option in ("loss_column", "group", "cluster", "columns", "where"):
-        if getattr(arguments, option):
-            raise AnalysisError(f"--{option.replace('_', '-')} is for a table; RUNS say what they are themselves")
     study = build_study(read_runs(places))
-    if arguments.match:
-        study = replace(study, match=arguments.match)
-    domain = arguments.domain or study.target
+    if match:
+        study = replace(study, match=match)
+    domain = domain or study.target
     if domain not in study.domains:
         raise AnalysisError(f"--domain must be one of {', '.join(study.domains)}, got {domain!r}")
     recipes = {recipe.label: recipe for recipe in study.recipes if study.points_of(recipe.label, domain)}
-    a, b = (recipes[chosen(name, list(recipes), option)] for name, option in pair_of(arguments))
-    check_pair(a.label, b.label)
-    sizes = {a.num_params, b.num_params}
+    first, second = (recipes[name] for name in _pair(a, b, list(recipes)))
+    sizes = {first.num_params, second.num_params}
     for size, _ in at:
         if size is not None and sizes != {size}:
             have = ", ".join(f"{each:,}" for each in sorted(sizes))
             raise AnalysisError(f"--at N must be the size of the recipes ({have}), got {size:g}")
-    return compare(study, a, b, domain, at=[tokens for _, tokens in at])
+    return compare(study, first, second, domain, at=[tokens for _, tokens in at])
 
 
-def _of_table(arguments: argparse.Namespace, at: Sequence[tuple[float | None, float]]) -> Contrast:
+def _of_table(table: RunTable, a: str, b: str, match: str, at: Sequence[tuple[float | None, float]]) -> Contrast:
     from analysis.contrasts.table_contrast import compare_table
     from analysis.runs.logs import AnalysisError
-    from analysis.runs.read_table import read_table
-    from analysis.verbs.pairs import pairs_of
 
-    if len(arguments.places) > 1:
-        raise AnalysisError(f"one table at a time, got {len(arguments.places)} places")
-    columns = pairs_of(arguments.columns, "--columns", "LETTER=COLUMN")
-    needs = {"unique_tokens": ("U",), "flops": ("C",), "weights": ("w",)}.get(arguments.match or "", ())
-    where = [*arguments.where, *([f"domain={arguments.domain}"] if arguments.domain else [])]
-    table = read_table(
-        arguments.places[0], needs=("D", *needs), columns=columns, response_column=arguments.loss_column,
-        group=arguments.group, cluster=arguments.cluster, where=where,
-    )  # fmt: skip
     names = [str(name) for name in table.by_recipe()]
     if names == [""]:
         raise AnalysisError(f"{table.source}: no column tells recipes apart; name it with --group")
-    a, b = (chosen(name, names, option) for name, option in pair_of(arguments))
-    check_pair(a, b)
-    return compare_table(table, a, b, arguments.match or "tokens", at)
+    first, second = _pair(a, b, names)
+    return compare_table(table, first, second, match, at)
 
 
-def pair_of(arguments: argparse.Namespace) -> tuple[tuple[str, str], tuple[str, str]]:
-    return (arguments.a, "--a"), (arguments.b, "--b")
-
-
-def check_pair(a: str, b: str) -> None:
-    """Raises AnalysisError for a recipe against itself."""
+def _pair(a: str, b: str, names: Sequence[str]) -> tuple[str, str]:
+    """The two names that are meant. Raises AnalysisError for a recipe against itself."""
     from analysis.runs.logs import AnalysisError
 
-    if a == b:
-        raise AnalysisError(f"--a and --b must be two recipes, both are {a!r}")
+    first, second = _chosen(a, names, "--a"), _chosen(b, names, "--b")
+    if first == second:
+        raise AnalysisError(f"--a and --b must be two recipes, both are {first!r}")
+    return first, second
 
 
-def chosen(name: str, names: Sequence[str], option: str) -> str:
+def _chosen(name: str, names: Sequence[str], option: str) -> str:
     """The one name that is this, or has this as a part. Raises AnalysisError that lists the names."""
     from analysis.runs.logs import AnalysisError
 

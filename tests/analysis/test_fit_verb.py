@@ -269,6 +269,16 @@ def test_what_is_probably_not_meant_is_noted(tmp_path: Path, capsys: pytest.Capt
     assert not any("corpus" in note for note in told(tmp_path, *words, "--group", "corpus")["notes"])
 
 
+def test_what_is_measured_in_other_units_is_said_in_them(tmp_path: Path) -> None:
+    rows = [f"{d},{1.2 + 40 / d**0.25},{np.exp(1.2 + 40 / d**0.25)}" for d in np.geomspace(1e6, 1e9, 8)]
+    (tmp_path / "odd.csv").write_text("\n".join(["D,wiki_bpb,wiki_ppl", *rows]) + "\n")
+    words = [str(tmp_path / "odd.csv"), "--law", "power", "--loss-column"]
+    found = told(tmp_path, *words, "wiki_bpb")
+    assert found["fits"][0]["params"]["B"]["unit"] == "wiki_bpb x tokens^beta"
+    assert found["notes"] == []
+    assert any("wiki_ppl is exp(loss)" in note for note in told(tmp_path, *words, "wiki_ppl")["notes"])
+
+
 def test_a_good_table_is_not_doubted(sizes: Path, tmp_path: Path) -> None:
     assert told(tmp_path, str(sizes), "--law", "chinchilla")["notes"] == []
 

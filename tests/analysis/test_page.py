@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from planted import SIZES, demo_trees, spec, write_study
 from analysis.__main__ import main
 from analysis.page import fonts, page
 from analysis.page.language import say, speaking
-from analysis.page.latex import latex_bytes, latex_text
+from analysis.page.latex import EVERYWHERE, latex_bytes, latex_text
 from analysis.page.table import Table, csv_bytes
 from analysis.report import Report, report
 from analysis.sections.section import Drawing, Section
@@ -82,9 +84,26 @@ def test_latex_acts_on_nothing_that_a_log_holds() -> None:
     assert not set(bare) & set("\\{}$&#^_~%<>|[]*`\n\u2028")
     assert text.count(r"\textbackslash{}") == 3
     lines = latex_bytes(Table("t", ("a_b", "n"), ((hostile, 1.5), ("[x]", 2.0)))).decode().splitlines()
-    assert lines[0] == r"\begin{tabular}{lr}"
+    assert lines[:2] == ["% Needs the package booktabs.", r"\begin{tabular}{lr}"]
     assert sum(line.count(" & ") for line in lines) == 3
-    assert lines[5] == r"{[}x{]} & 2.000 \\"
+    assert lines[6] == r"{[}x{]} & 2.000 \\"
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_a_table_compiles_whatever_its_cells_hold(tmp_path: Path) -> None:
+    every = "".join(map(chr, range(128))) + EVERYWHERE + "\ud800\u200b\u202e"
+    rows = ((every, 1.5), ("\\input{/etc/passwd}^^5c\n\n\\end{tabular}", 2), ("[3ex]", None), ("*", float("nan")))
+    (tmp_path / "table.tex").write_bytes(latex_bytes(Table("t", ("[a]", "% b & c"), rows)))
+    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{table}\end{document}"
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", document]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+
+
+def test_a_table_names_the_characters_that_pdflatex_may_lack() -> None:
+    first = latex_bytes(Table("t", ("配比",), (("a → b ± 1",),))).decode().splitlines()[0]
+    assert first.startswith("% Needs")
+    assert first.endswith("ctex): → 比 配")
 
 
 # ---- Chinese ---------------------------------------------------------------------------------------

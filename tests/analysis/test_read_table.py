@@ -55,7 +55,8 @@ def repeated_row(cells: Cells, row: int, **other: object) -> Cells:
         (changed("loss", 4, None), r"row 4: loss is missing or NaN"),
         (changed("D", 1, 0), r"row 1: D must be a finite number above 0, got 0"),
         (changed("N", 6, "nan"), r"row 6: N is missing or NaN"),
-        (changed("D", 2, "4B"), r"row 2: D must be a number, got '4B'"),
+        (changed("D", 2, "4 GB"), r"row 2: D must be a number, got '4 GB'"),
+        (changed("loss", 2, '"3,800"'), r"row 2: loss must be a number, got '3,800'"),
         (changed("D", 4, 16.0), r"row 4: D is 16; .*mixed units\?"),
         (changed("N", 1, 100), r"row 1: N is 100; .*mixed units\?"),
         (changed("loss", 6, 300.0), r"row 6: loss is 300; .*mixed units\?"),
@@ -201,6 +202,18 @@ def test_a_percentage_is_a_share(tmp_path: Path) -> None:
     cells = good() | {"error": ["81.5%", "70 %", "62%", "55%", "50%", "44%"]}
     found = read_table(written(tmp_path, cells), response="metric")
     assert found.y[:2].tolist() == [0.815, 0.7]
+
+
+def test_amounts_as_papers_print_them_are_numbers(tmp_path: Path) -> None:
+    sizes = ["100M", "200 m", "0.4B", '"800,000,000"', "1.6e9", "3200000K"]
+    found = read_table(written(tmp_path, good() | {"N": list(sizes)}), needs=("N", "D"))
+    np.testing.assert_allclose(found.columns["N"], good()["N"])
+
+
+def test_a_decimal_comma_is_read_where_semicolons_separate(tmp_path: Path) -> None:
+    text = written(tmp_path, good()).read_text().replace(",", ";").replace(".", ",")
+    (tmp_path / "other.csv").write_text(text)
+    assert read_table(tmp_path / "other.csv", needs=("N", "D")).y.tolist() == good()["loss"]
 
 
 def test_what_is_no_table_is_said(tmp_path: Path) -> None:
