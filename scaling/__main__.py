@@ -8,6 +8,7 @@ import re
 import sys
 import tempfile
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from scaling.config import Point, Sources, read_points
 from scaling.config_errors import ConfigError, no_such_key, one_line
 from scaling.data.cache import cache_root
 from scaling.data.prepare import prepare_shard
+from scaling.names import told_apart
 from scaling.study import run_study
 from scaling.train.preemption import PreemptedError, Stop
 
@@ -112,7 +114,8 @@ def compose_points(arguments: list[str]) -> list[Point]:
     if errors:
         total = next(num_points)
         raise ConfigError([line + _where(overrides, total) for line, overrides in errors.items()])
-    return points
+    named = told_apart([point.spec for point in points])
+    return [replace(point, spec=spec) for point, spec in zip(points, named, strict=True)]
 
 
 def _check_choices(arguments: list[str]) -> None:

@@ -7,21 +7,23 @@ trained twice; and all that the parent was trained on is in the child's record.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from scaling.compression import Compression
+from scaling.compression import Compression, Distillation, Heads
 from scaling.files import write_json
-from scaling.method import Method, TopLayers
-from scaling.model import ENCODER_DECODERS
+from scaling.method import AdaLora, Adapter, Full, Method, Prefix, TopLayers
+from scaling.model import ENCODER_DECODERS, Checkpoint
 from scaling.part import Name, Part, Share
 from scaling.placement import Placement, Precision, Zero, check_placement, needs_deepspeed
-from scaling.spec import TRAINS, AdamW, NoObjective, RunSpec, Study, Tracking
-from scaling.task import AnyTask, check_metric
+from scaling.spec import TRAINS, AdamW, MaskedNextSentence, NoObjective, RunSpec, Study, Tracking
+from scaling.task import AnyTask, Generation, check_metric
 
+ALONE = "wants a model that is an encoder or a decoder alone"
 WRITERS = (*TRAINS["clm"], *ENCODER_DECODERS)
 """The families of models that write texts."""
 
@@ -100,6 +102,11 @@ class FinetuneSpec(Part):
             raise ValueError(
                 f"model {family} is fine-tuned on tasks of kind generation only, got task.kind={self.task.kind}"
             )
+        if isinstance(self.task, Generation) and self.task.max_target_tokens + 1 >= self.max_length:
+            raise ValueError(
+                f"task.max_target_tokens must leave room for a source in finetune.batch.max_length={self.max_length}"
+                f" tokens, got {self.task.max_target_tokens}"
+            )
         check_placement(self.zero, self.placement, self.precision)
         stopping, count = self.method.early_stopping, self.measuring.num_evaluations
         if stopping is not None and stopping.patience > count - 2:
@@ -108,6 +115,10 @@ class FinetuneSpec(Part):
                 f" or it never stops a run, got {stopping.patience}"
             )
         adaptation, num_layers = self.method.adaptation, self.parent.anatomy.num_layers
+        if isinstance(adaptation, Prefix | Adapter) and family in ENCODER_DECODERS:
+            raise ValueError(f"method.adaptation.kind={adaptation.kind} {ALONE}, got {family}")
+        if isinstance(adaptation, AdaLora) and self.placement.compile:
+            raise ValueError("placement.compile must not be true under method.adaptation.kind=adalora, got true")
         if isinstance(adaptation, TopLayers) and adaptation.num_layers > num_layers:
             raise ValueError(
                 f"method.adaptation.num_layers must be at most the model's {num_layers} layers,"
@@ -130,6 +141,21 @@ class FinetuneSpec(Part):
     def max_length(self) -> int:
         """Tokens that a text is cut to."""
         return self.batch.max_length or self.parent.batch.sequence_length
+
+    def num_steps(self, num_rows: int) -> int:
+        """Optimiser steps on so many rows: the epochs in whole batches, and no fewer than are asked for."""
+        in_epochs = math.ceil(self.schedule.num_epochs * num_rows / self.batch.num_sequences - 1e-9)
+        return max(1, self.schedule.min_steps, in_epochs)
+
+    @property
+    def flops_per_token(self) -> float:
+        """Training FLOPs per token, at most: as `RunSpec.flops_per_token`, as if each row had `max_length` tokens and
+        all weights learned. Where a text is written, as if all of a row were projected onto the vocabulary."""
+        anatomy = self.parent.anatomy
+        weights = anatomy.num_params - anatomy.head_params
+        if self.task.kind == "generation":
+            weights += anatomy.vocab_size * anatomy.hidden_size
+        return 6 * weights + 12 * anatomy.attention_width * anatomy.attended(self.max_length)
 
     @property
     def micro_batch(self) -> int:
@@ -155,10 +181,57 @@ class CompressSpec(Part):
     placement: Placement = Placement()
     tracking: Tracking = Tracking()
 
+    @model_validator(mode="after")
+    def _fits_its_model(self) -> CompressSpec:
+        tuned, compress = self.parent.parent, self.compress
+        if isinstance(compress, Heads | Distillation) and tuned.anatomy.family in ENCODER_DECODERS:
+            raise ValueError(f"compress.kind={compress.kind} {ALONE}, got {tuned.anatomy.family}")
+        if isinstance(compress, Heads) and not isinstance(tuned.model, Checkpoint):
+            compress.num_cut(tuned.model.num_heads)
+        if isinstance(compress, Distillation):
+            _check_student(self.parent, compress)
+        return self
+
     @property
     def needs_deepspeed(self) -> bool:
         """Whether one process of plain torch does not do: compression is of one process."""
         return False
+
+
+def student_of(teacher: FinetuneSpec, method: Distillation) -> FinetuneSpec:
+    """How a student is trained: as its teacher was, but of another size, from random weights, all of them."""
+    batch = teacher.parent.batch.model_copy(update={"sequence_length": teacher.max_length})
+    learning_rate = method.learning_rate or teacher.optimizer.learning_rate
+    return teacher.model_copy(
+        update={
+            "parent": teacher.parent.model_copy(update={"model": method.student, "batch": batch}),
+            "start": "initial",
+            "method": teacher.method.model_copy(update={"adaptation": Full(), "early_stopping": None, "keep": "last"}),
+            "schedule": teacher.schedule.model_copy(update={"num_epochs": method.num_epochs}),
+            "optimizer": teacher.optimizer.model_copy(update={"learning_rate": learning_rate}),
+        }
+    )
+
+
+def _check_student(teacher: FinetuneSpec, method: Distillation) -> None:
+    """ValueError if a student is no smaller than its teacher, or cannot learn what it is to learn."""
+    model, kind, family = teacher.parent, method.student.kind, teacher.parent.anatomy.family
+    sizes = [
+        found.num_params + found.embedding_params
+        for found in (student_of(teacher, method).parent.anatomy, model.anatomy)
+    ]
+    if sizes[0] >= sizes[1]:
+        raise ValueError(
+            f"compress.student must be smaller than its teacher of {sizes[1]} weights, got one of {sizes[0]}"
+        )
+    if teacher.task.kind == "generation" and kind not in WRITERS:
+        raise ValueError(f"compress.student.kind must be one that writes, of {list(TRAINS['clm'])}, got {kind}")
+    reads_two = teacher.task.kind == "qa" or getattr(teacher.task, "second", None) is not None
+    tells_apart = family == "bert" and (reads_two or isinstance(model.objective, MaskedNextSentence))
+    if tells_apart and kind != "bert":
+        raise ValueError(f"compress.student.kind must be bert, as its teacher, which tells two texts apart, got {kind}")
+    if teacher.precision == "fp16":
+        raise ValueError("compress.kind=distillation learns without ZeRO: precision must be fp32 or bf16, got fp16")
 
 
 AnySpec = RunSpec | FinetuneSpec | CompressSpec

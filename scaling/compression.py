@@ -27,6 +27,16 @@ class Heads(Part):
     kind: Literal["heads"] = "heads"
     frac: float = Field(default=0.25, gt=0, lt=1)
 
+    def num_cut(self, num_heads: int) -> int:
+        """Of so many heads of a layer. ValueError if that is none of them, or all."""
+        found = round(self.frac * num_heads)
+        if not 0 < found < num_heads:
+            raise ValueError(
+                f"compress.frac must cut at least 1 of the {num_heads} heads of a layer, and leave one,"
+                f" got {self.frac}: {found}"
+            )
+        return found
+
 
 class Int8Weights(Part):
     """Weights of linear layers in 8 bits, activations as they are (torchao)."""

@@ -9,26 +9,35 @@ from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from scaling.child import AnySpec
 from scaling.config_children import CHILD_SECTIONS, Tasks, children
 from scaling.config_errors import ConfigError, checked, missing, one_line
-from scaling.data.degraders.duplicates import Duplicates
 from scaling.data.documents import content_fingerprint, pin
 from scaling.data.pretrained import pinned
-from scaling.hyperparameters import Scaled, scaled_batch, value_of
+from scaling.hyperparameters import Hyperparameters, Scaled, scaled_batch, value_of
 from scaling.launchers.here import Here, Joblib
 from scaling.launchers.launcher import Elsewhere, Launcher
 from scaling.launchers.ray import Ray
 from scaling.launchers.slurm import Slurm
-from scaling.mixture import Grid, Mixture, Swarm, Temperature, Weights
-from scaling.model import Checkpoint
+from scaling.model import Checkpoint, Model
+from scaling.names import default_name
 from scaling.part import Part
-from scaling.recipe import Corpus, Degrader
+from scaling.placement import Placement
+from scaling.recipe import Corpus
 from scaling.source import Embedded, Hub, Source
-from scaling.spec import TRAINS, CheckpointTokenizer, RunSpec
-from scaling.status import short
+from scaling.spec import (
+    TRAINS,
+    AdamW,
+    AnyTokenizer,
+    Batch,
+    Budget,
+    CheckpointTokenizer,
+    Objective,
+    RunSpec,
+    Schedule,
+)
 
 Action = Literal["run", "plan", "prepare"]
 AnyLauncher = Annotated[Here | Joblib | Slurm | Ray, Field(discriminator="kind")]
@@ -114,13 +123,11 @@ def read_points(config: DictConfig, sources: Sources) -> list[Point]:
         elif tree["tokenizer"].get("kind") == "checkpoint":
             raise ValueError(f"tokenizer=checkpoint goes with model=checkpoint, got {tree['model']['kind']!r}")
         written = {key: tree.pop(key) for key in RECIPE if key in tree} | {"corpus": corpus}
-        rest = {**tree, "name": name or "run", "content": content}
+        rest = {**_as_ruled(tree), "name": name or "run", "content": content}
         spec = checked(RunSpec, {**rest, "recipe": _with_lists(written)}, {**rest, "recipe": written})
         spec = spec.model_copy(update={"recipe": spec.recipe.pinned()})
-        if isinstance(spec.hyperparameters, Scaled):
-            spec = _scaled(spec, spec.hyperparameters)
         if name is None:
-            spec = spec.model_copy(update={"name": _default_name(spec)})
+            spec = spec.model_copy(update={"name": default_name(spec)})
         specs = children(spec, asked_of_children, finetune_seeds, name, sources.tasks)
     except ConfigError:
         raise
@@ -214,18 +221,45 @@ def _fill_defaults(tree: dict[str, Any], corpus: Corpus) -> None:
         tree["model"]["kind"] = USUAL_MODEL.get(tree["objective"].get("kind"))
 
 
-def _scaled(spec: RunSpec, point: Scaled) -> RunSpec:
-    """A spec whose learning rate, batch and warmup are those that the rules give at its N and D, rounded once."""
-    placement, multiple = spec.placement, point.batch_tokens.multiple_of
+class _Ruled(Part):
+    """Of a run, what rules in N and D read and what they set."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    tokenizer: AnyTokenizer
+    model: Model
+    objective: Objective
+    budget: Budget
+    schedule: Schedule
+    optimizer: AdamW
+    batch: Batch
+    hyperparameters: Hyperparameters
+    placement: Placement
+
+
+def _as_ruled(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree of a run with the learning rate, batch and warmup that its rules give at its N and D, rounded once.
+
+    Before the run is checked as a whole: what is written is for the reference point, and need not fit this run. As it
+    is where a part is wrong in itself, which that check says together with all else.
+    """
+    try:
+        run = _Ruled.model_validate(tree)
+    except ValidationError:
+        return tree
+    point, placement = run.hyperparameters, run.placement
+    if not isinstance(point, Scaled):
+        return tree
+    multiple = point.batch_tokens.multiple_of
     if multiple % (at_once := placement.ranks * (placement.micro_batch or 1)):
         raise ValueError(
             "hyperparameters.batch_tokens.multiple_of must be a multiple of placement.ranks x micro_batch,"
             f" got {multiple} and {at_once}"
         )
     written = {
-        "learning_rate": spec.optimizer.learning_rate,
-        "batch_tokens": spec.batch.num_tokens,
-        "warmup_tokens": spec.schedule.warmup_tokens,
+        "learning_rate": run.optimizer.learning_rate,
+        "batch_tokens": run.batch.num_tokens,
+        "warmup_tokens": run.schedule.warmup_tokens,
     }
     rules = {name: getattr(point, name) for name in written}
     told = {
@@ -233,48 +267,17 @@ def _scaled(spec: RunSpec, point: Scaled) -> RunSpec:
         for name, rule in rules.items()
     }
     point = point.model_copy(update=told)
-    num_params, length = spec.num_params, spec.batch.sequence_length
-    num_sequences, num_tokens = scaled_batch(point, num_params, spec.budget.num_tokens, length)
-    tree = spec.model_dump()
-    tree["hyperparameters"] = point.model_dump()
-    tree["batch"]["num_sequences"] = num_sequences
-    tree["optimizer"]["learning_rate"] = value_of(point.learning_rate, point, num_params, num_tokens)
-    tree["schedule"]["warmup_tokens"] = round(value_of(point.warmup_tokens, point, num_params, num_tokens))
-    return checked(RunSpec, tree, tree)
-
-
-def _default_name(spec: RunSpec) -> str:
-    """Such as `docs80-code20-1M-s0`: a label for people; the fingerprint tells runs apart."""
-    recipe, unique, seeds = spec.recipe, spec.budget.unique_tokens, spec.seeds
-    parts = [
-        *_mixture_name(recipe.mixture),
-        *([recipe.dedup.kind + "-dedup"] if recipe.dedup.kind != "exact" else []),
-        *(f"{step.kind}{_dose(step) * 100:.3g}" for step in recipe.degraders),
-        *(step.kind for step in recipe.filters),
-        *([f"{recipe.quality.scorer.kind}{recipe.quality.keep_frac * 100:.3g}"] if recipe.quality else []),
-        *([recipe.order.kind] if recipe.order.kind != "shuffled" else []),
-        *([spec.objective.kind] if spec.objective.kind != "clm" else []),
-        *([f"U{short(unique)}"] if unique else []),
-    ]
-    seed = (
-        f"s{seeds.init}" if seeds.init == seeds.order == seeds.subset else f"s{seeds.init}.{seeds.order}.{seeds.subset}"
-    )
-    return f"{'-'.join(parts)[:44].rstrip('-.')}-{short(spec.budget.num_tokens)}-{seed}"
-
-
-def _dose(step: Degrader) -> float:
-    return step.frac if isinstance(step, Duplicates) else step.document_frac
-
-
-def _mixture_name(mixture: Mixture) -> list[str]:
-    if isinstance(mixture, Weights):
-        weights = sorted(mixture.weights.items(), key=lambda item: (-item[1], item[0]))
-        return [f"{domain}{weight * 100:.3g}" for domain, weight in weights if weight > 0]
-    if isinstance(mixture, Swarm | Grid):
-        return [f"{mixture.kind}{mixture.index}"]
-    if isinstance(mixture, Temperature):
-        return [f"size{mixture.exponent:g}"]
-    return [mixture.kind]
+    num_params = RunSpec.model_construct(**dict(run)).num_params
+    num_sequences, num_tokens = scaled_batch(point, num_params, run.budget.num_tokens, run.batch.sequence_length)
+    learning_rate = value_of(point.learning_rate, point, num_params, num_tokens)
+    warmup_tokens = round(value_of(point.warmup_tokens, point, num_params, num_tokens))
+    return {
+        **tree,
+        "hyperparameters": point.model_dump(),
+        "batch": {**tree["batch"], "num_sequences": num_sequences},
+        "optimizer": {**tree["optimizer"], "learning_rate": learning_rate},
+        "schedule": {**tree["schedule"], "warmup_tokens": warmup_tokens},
+    }
 
 
 def _targets(tree: Any, field: str) -> Iterator[tuple[str, Any]]:

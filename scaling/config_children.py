@@ -9,14 +9,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from scaling.child import AnySpec, CompressSpec, FinetuneSpec, LinearDecay, Measuring, TaskBatch
-from scaling.compression import Compression, Distillation
+from scaling.compression import Compression, Heads
 from scaling.config_errors import ConfigError, checked, lines_of
+from scaling.data.pretrained import num_heads
 from scaling.identity import digest
-from scaling.method import Full, Method
+from scaling.method import Method
 from scaling.model import Checkpoint
+from scaling.names import default_name
 from scaling.part import Part
 from scaling.spec import AdamW, RunSpec, check_pretrains
-from scaling.status import short
 from scaling.task import AnyTask
 
 CHILD_SECTIONS = ("task", "method", "compress", "finetune")
@@ -111,14 +112,16 @@ def children(
                 "content": content,
             },
         )
-        tuned = tuned.model_copy(update={"name": name or _finetune_name(tuned)})
+        tuned = tuned.model_copy(update={"name": name or default_name(tuned)})
         if wanted.compress is None:
             specs.append(tuned)
             continue
         compressed = _checked_spec(
             CompressSpec, {**shared, "name": name or "run", "parent": tuned, "compress": wanted.compress}
         )
-        specs.append(compressed.model_copy(update={"name": name or _compress_name(compressed)}))
+        if isinstance(wanted.compress, Heads) and isinstance(pretraining.model, Checkpoint):
+            wanted.compress.num_cut(num_heads(pretraining.model))
+        specs.append(compressed.model_copy(update={"name": name or default_name(compressed)}))
     return specs
 
 
@@ -135,40 +138,3 @@ def _checked_spec(kind: Any, fields: Mapping[str, Any]) -> Any:
         return TypeAdapter(kind).validate_python(fields)
     except ValidationError as error:
         raise ConfigError(lines_of(error, fields)) from None
-
-
-def _finetune_name(spec: FinetuneSpec) -> str:
-    """Such as `sst2-n500-lora-docs80-code20-1M-s0-f2`: a label for people; the fingerprint tells runs apart."""
-    parent = spec.parent
-    start = parent.name
-    if spec.start == "initial":
-        start = "checkpoint" if isinstance(parent.model, Checkpoint) else f"scratch-s{parent.seeds.init}"
-    parts = [
-        spec.task.name[:20].rstrip("-."),
-        *([f"n{short(spec.num_examples)}"] if spec.num_examples else []),
-        *_method_words(spec.method),
-    ]
-    return f"{'-'.join(parts)}-{start}"[:60].rstrip("-.") + f"-f{spec.seed}"
-
-
-def _method_words(method: Method) -> list[str]:
-    """What a method does that the usual one does not."""
-    adaptation, loss = method.adaptation, method.loss
-    return [
-        *([] if isinstance(adaptation, Full) else [adaptation.kind]),
-        *(["decay"] if getattr(adaptation, "layer_decay", 1.0) < 1 else []),
-        *([loss.kind] if loss.kind == "focal" else []),
-        *([loss.class_weights] if loss.class_weights != "none" else []),
-        *([method.sampling] if method.sampling != "as_is" else []),
-        *([method.augmentation.kind] if method.augmentation is not None else []),
-    ]
-
-
-def _compress_name(spec: CompressSpec) -> str:
-    """Such as `magnitude50-sst2-...`."""
-    compress = spec.compress
-    dose = getattr(compress, "frac", None)
-    label = compress.kind if dose is None else f"{compress.kind}{dose * 100:.3g}"
-    if isinstance(compress, Distillation):
-        label = f"distilled{compress.student.hidden_size}x{compress.student.num_layers}"
-    return f"{label}-{spec.parent.name}"[:64].rstrip("-.")

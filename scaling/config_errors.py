@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,19 +51,20 @@ def no_such_key(key: str, conf: Path) -> str:
     """What to write instead of a key that the configuration has not: one much like it, or a choice that has it."""
     homes: dict[str, list[str]] = {}
     for path in sorted(conf.rglob("*.yaml")):
-        folders = path.parent.relative_to(conf).parts
+        folders, text = path.parent.relative_to(conf).parts, path.read_text(encoding="utf-8")
         group = "task" if folders[:1] == ("task",) else ".".join(folders)  # task=glue/cola
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        is_global = not group or "@package _global_" in path.read_text(encoding="utf-8")
-        for field in _keys(tree if is_global else {group: tree}):
-            homes.setdefault(field, []).append(f"{group}={path.stem}")
+        header = re.match(r"# @package (\w+)", text)
+        package = header[1].replace("_global_", "") if header else group
+        tree = yaml.safe_load(text) or {}
+        for field in _keys({package: tree} if package else tree):
+            homes.setdefault(field, []).extend([f"{group}={path.stem}"] if group else [])  # others are no choices
     if (conf / key).is_dir():
         names = sorted(path.stem for path in (conf / key).glob("*.yaml"))
         return f"{key}: wanted a name ({', '.join(names)}), with its keys one by one"
     if kinds := _kinds_with(key):
         return f"{key}: the task chosen does not set it: wanted +{key}=..., which tasks of {kinds} have"
     if key in homes:
-        return f"{key}: the choice made has no such key; {' or '.join(homes[key])} has"
+        return f"{key}: the choice made has no such key" + (f"; {' or '.join(homes[key])} has" if homes[key] else "")
     if alike := difflib.get_close_matches(key, homes, n=3, cutoff=0.75):
         return f"{key}: no such key; did you mean {' or '.join(alike)}?"
     section = key.rpartition(".")[0]

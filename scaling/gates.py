@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-from scaling.child import AnySpec, FinetuneSpec
+from scaling.child import AnySpec, ChildSpec, CompressSpec, FinetuneSpec
+from scaling.compression import Int8Dynamic, Int8Weights
 from scaling.data.prepare import Prepared, open_stream, packed, prepare, prepare_tokenizer
 from scaling.data.stream import check_budget
 from scaling.identity import digest
@@ -26,9 +28,9 @@ class Planned(Protocol):
 def prepare_all(planned: Sequence[Planned], cache: Path, report: Callable[[str], None]) -> dict[Path, Prepared]:
     """What every run of pretraining reads; the rows of tasks are read, and checked, too.
 
-    ValueError, in one line, for what is wrong with a source or a task.
+    ValueError, in one line, for what is wrong with a source or a task, or for a library that is not there.
     """
-    prepared, checked = {}, set[str]()
+    prepared, rows = {}, TaskRows(cache)
     for run in planned:
         spec = run.spec
         if isinstance(spec, RunSpec):
@@ -36,15 +38,32 @@ def prepare_all(planned: Sequence[Planned], cache: Path, report: Callable[[str],
         elif isinstance(spec, FinetuneSpec):
             if spec.start == "initial":
                 prepare_tokenizer(spec.parent, cache, report)
-            asked = spec.model_dump(mode="json", include={"task", "content", "num_examples", "method"})
-            if digest(asked) not in checked:
-                from scaling.data.tasks.read import read_task
-                from scaling.data.tasks.subset import training_facts
-
-                report(f"task {spec.task.name}")
-                training_facts(read_task(spec.task, cache), spec.num_examples, spec.seed, spec.method)
-                checked.add(digest(asked))
+            report(f"task {spec.task.name}")
+            rows.num_rows(spec)
+        elif isinstance(spec.compress, Int8Weights | Int8Dynamic) and find_spec("torchao") is None:
+            raise ValueError(f"compress={spec.compress.kind} needs torchao: pip install 'data-scaling[int8]'")
     return prepared
+
+
+class TaskRows:
+    """How many rows children train on, counted once for all seeds: those differ by a few, where labels are balanced."""
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+        self._known: dict[str, int] = {}
+
+    def num_rows(self, spec: ChildSpec) -> int:
+        """Of an epoch. ValueError, in one line, if the rows of the task cannot be read, or be taken so many."""
+        from scaling.data.tasks.read import read_task
+        from scaling.data.tasks.subset import training_facts
+
+        tuned = spec.parent if isinstance(spec, CompressSpec) else spec
+        method = tuned.method.model_dump(mode="json", include={"sampling", "augmentation"})
+        asked = digest({**tuned.model_dump(mode="json", include={"task", "content", "num_examples"}), "method": method})
+        if asked not in self._known:
+            facts = training_facts(read_task(tuned.task, self._cache), tuned.num_examples, tuned.seed, tuned.method)
+            self._known[asked] = facts["num_rows"]
+        return self._known[asked]
 
 
 def check_all(planned: Sequence[Planned], prepared: Mapping[Path, Prepared]) -> None:

@@ -223,6 +223,14 @@ class Shape(Part):
     num_heads: int = Field(ge=1)
     intermediate_size: int = Field(ge=8)
 
+    @model_validator(mode="after")
+    def _heads_are_even(self) -> Shape:
+        if self.hidden_size % (2 * self.num_heads):
+            raise ValueError(
+                f"hidden_size must be a multiple of 2 x num_heads, got {self.hidden_size} and {self.num_heads}"
+            )
+        return self
+
     def config(self, vocab_size: int, sequence_length: int) -> dict[str, Any]:
         """The same, as a `config.json` of transformers says it."""
         return {

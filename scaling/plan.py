@@ -9,14 +9,14 @@ from pathlib import Path
 
 from rich.table import Table
 
-from scaling.child import AnySpec, ChildSpec, CompressSpec, parent_of
+from scaling.child import AnySpec
 from scaling.data.ledger import ledger
 from scaling.data.prepare import is_prepared, open_stream, prepare
 from scaling.files import write_json
 from scaling.identity import apart_from_size, directory_name, fingerprint, trunk_identity, why_no_trunk
 from scaling.memory import memory_of
 from scaling.spec import RunSpec
-from scaling.status import STYLES, Status, duration, short
+from scaling.status import SETTLED, STYLES, Status, duration, short
 from scaling.train.schedule import branch_step
 
 FLOPS_PER_CORE = 2.0e10
@@ -83,14 +83,15 @@ def plan_table(rows: list[tuple[RunSpec, Status]], unique: list[int | None]) -> 
     table.add_column("state", no_wrap=True)
     for name in ("D", "from trunk", "U", "epochs", "N", "FLOPs/token", "FLOPs", "memory", "time"):
         table.add_column(name, justify="right", no_wrap=True)
-    total_seconds = total_tokens = 0.0
+    total_seconds = total_tokens = total_flops = 0.0
     for (spec, status), from_trunk, num_unique in zip(rows, shared, unique, strict=True):
         num_tokens = spec.num_steps * spec.batch.num_tokens
         own_tokens = num_tokens - from_trunk
         seconds = own_tokens / (sorted(paces)[len(paces) // 2] if paces else _pace(spec))
-        if status.state != "complete":
+        if status.state not in SETTLED:
             total_seconds += seconds / spec.placement.runs_per_device
             total_tokens += own_tokens
+            total_flops += spec.flops_per_token * own_tokens
         table.add_row(
             directory_name(spec),
             f"[{STYLES.get(status.state, 'dim')}]{status.state}",
@@ -107,8 +108,9 @@ def plan_table(rows: list[tuple[RunSpec, Status]], unique: list[int | None]) -> 
     saved = sum(shared) / sum(spec.num_steps * spec.batch.num_tokens for spec in specs)
     basis = "timed on runs that are complete" if paces else "a rough guess until a run has been timed"
     table.caption = (
-        f"{len(rows)} runs; {short(total_tokens)} tokens left to train, about {duration(total_seconds)} ({basis}); "
-        f"trunks save {saved:.0%} of all tokens. Memory: of each rank, an estimate."
+        f"{len(rows)} runs of pretraining; {short(total_tokens)} tokens, {total_flops:.1e} FLOPs left to train, about"
+        f" {duration(total_seconds)} ({basis}); trunks save {saved:.0%} of all tokens."
+        " Memory: of each rank, an estimate."
     )
     if reasons := whys_no_trunk(specs):
         table.caption += f" No trunk for {'; for '.join(f'{num} runs: {why}' for why, num in reasons.items())}."
@@ -116,33 +118,6 @@ def plan_table(rows: list[tuple[RunSpec, Status]], unique: list[int | None]) -> 
         table.caption += (
             " U, and whether the corpus is large enough, are unknown until the data is prepared (action=prepare)."
         )
-    return table
-
-
-def children_table(rows: list[tuple[ChildSpec, Status]]) -> Table:
-    """One line per fine-tuning or compression: its task, what it starts from, its labels and method."""
-    table = Table(box=None, header_style="bold", caption_justify="left")
-    table.add_column("run", overflow="fold", min_width=24)
-    table.add_column("state", no_wrap=True)
-    for name in ("task", "labels", "method", "seed", "compression"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("from", overflow="fold", min_width=16)
-    for spec, status in rows:
-        tuned = spec.parent if isinstance(spec, CompressSpec) else spec
-        is_pretrained = tuned.start == "pretrained"
-        start = directory_name(tuned.parent) if is_pretrained else f"{tuned.parent.model.kind}, as it begins"
-        table.add_row(
-            directory_name(spec),
-            f"[{STYLES.get(status.state, 'dim')}]{status.state}",
-            tuned.task.name,
-            "all" if tuned.num_examples is None else short(tuned.num_examples),
-            tuned.method.adaptation.kind,
-            str(tuned.seed),
-            spec.compress.kind if isinstance(spec, CompressSpec) else "",
-            start,
-        )
-    parents = {fingerprint(spec.parent) for spec, _ in rows if parent_of(spec) is not None}
-    table.caption = f"{len(rows)} runs that go on from {len(parents)} others; what they cost is not estimated."
     return table
 
 

@@ -275,13 +275,9 @@ class RunSpec(Part):
 
     @model_validator(mode="after")
     def _fits_together(self) -> RunSpec:
-        model, batch, placement = self.model, self.batch, self.placement
+        batch, placement = self.batch, self.placement
         domains = set(self.recipe.corpus.domains)
         assert set(self.content) == set(self.recipe.corpus.sources)
-        if not isinstance(model, Checkpoint) and model.hidden_size % (2 * model.num_heads):
-            raise ValueError(
-                f"model.hidden_size must be a multiple of 2 x num_heads, got {model.hidden_size} and {model.num_heads}"
-            )
         if self.budget.num_tokens < batch.num_tokens:
             raise ValueError(
                 f"budget.num_tokens must hold one batch of {batch.num_tokens} tokens, got {self.budget.num_tokens}"

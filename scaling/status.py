@@ -8,6 +8,7 @@ import errno
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from scaling.child import AnySpec, read_spec, task_of
+from scaling.child import AnySpec, job_type, read_spec, task_of
 from scaling.files import write_json
 from scaling.identity import directory_name, fingerprint
 from scaling.spec import RunSpec
@@ -36,6 +37,10 @@ STYLES = {
     "preempted": "yellow",
     "interrupted": "yellow",
 }
+SETTLED = ("complete", "diverged")
+"""States of runs that the same command leaves as they are."""
+KINDS = {"pretrain": "pretraining", "finetune": "fine-tuning", "compress": "compression"}
+"""What runs of each job type do, in words."""
 DISK = "disk: "
 """How the error of a run begins whose disk is full, read-only or broken: it goes on once that is put right."""
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -139,9 +144,7 @@ def outcome(spec: AnySpec, status: Status) -> str:
 
 def status_table(rows: list[tuple[AnySpec, Status]]) -> Table:
     """One line per run: state, tokens, speed, loss or score, and the error if there is one."""
-    states = [status.state for _, status in rows]
-    caption = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    table = Table(caption=caption, caption_justify="left", box=None, header_style="bold")
+    table = Table(caption=totals(rows), caption_justify="left", box=None, header_style="bold")
     table.add_column("run", overflow="fold", min_width=24)
     table.add_column("state", no_wrap=True)
     is_mixed = any(not isinstance(spec, RunSpec) for spec, _ in rows)
@@ -161,6 +164,20 @@ def status_table(rows: list[tuple[AnySpec, Status]]) -> Table:
             Text(status.error or status.note or ""),  # not markup: it may hold brackets
         )
     return table
+
+
+def totals(rows: list[tuple[AnySpec, Status]]) -> str:
+    """A line per kind of run: how many are in which state, what they trained on themselves, how long they took."""
+    lines = []
+    for kind, word in KINDS.items():
+        found = [status for spec, status in rows if job_type(spec) == kind]
+        if found:
+            states = Counter(status.state for status in found)
+            amount = sum(status.tokens - status.trunk_tokens for status in found)
+            trained = f"{short(amount)} {'tokens' if kind == 'pretrain' else 'rows'}, " if amount else ""
+            counts = ", ".join(f"{count} {state}" for state, count in states.items())
+            lines.append(f"{word}: {counts}; {trained}{duration(sum(status.seconds for status in found))}")
+    return "\n".join(lines)
 
 
 def read_runs(runs: Path) -> list[tuple[AnySpec, Status]]:

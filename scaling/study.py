@@ -15,21 +15,22 @@ from pathlib import Path
 from rich.console import Console
 
 from scaling.away import chains_of, prepare_away, run_away
-from scaling.child import AnySpec, job_type, parent_of, read_spec
+from scaling.child import AnySpec, job_type, parent_of
 from scaling.data.card import write_data_card
 from scaling.data.prepare import is_prepared
 from scaling.devices import seats
 from scaling.files import write_json
-from scaling.gates import check_all, prepare_all
+from scaling.gates import TaskRows, check_all, prepare_all
 from scaling.identity import directory_name, fingerprint, trunk_identity
 from scaling.launch import DISK_EXIT_CODE, exit_reason, launch, modules_of, run_warnings, start_server
 from scaling.launchers.here import Here, OnThisMachine
 from scaling.launchers.launcher import Elsewhere, Launcher
 from scaling.placement import Placement
-from scaling.plan import children_table, plan_table, tokens_to_train, unique_tokens, write_plan
+from scaling.plan import plan_table, tokens_to_train, unique_tokens, write_plan
+from scaling.plan_children import children_table
 from scaling.progress import SweepProgress
 from scaling.spec import RunSpec
-from scaling.status import DISK, LOG_WIDTH, Status, read_status, status_table, write_status
+from scaling.status import DISK, LOG_WIDTH, SETTLED, Status, find_run, read_status, status_table, write_status
 from scaling.train.preemption import EXIT_CODE as PREEMPTED
 from scaling.train.preemption import PreemptedError, Stop
 
@@ -99,7 +100,7 @@ def run_study(
         _show_plan(planned, runs, cache, console)
         return 0
     states = [run.status.state for run in planned]
-    waiting = [run for run, state in zip(planned, states, strict=True) if state not in ("complete", "diverged")]
+    waiting = [run for run, state in zip(planned, states, strict=True) if state not in SETTLED]
     # Data may well be prepared where no run could start.
     launcher.check([runs, cache], [run.spec for run in waiting] if action == "run" else [])
     is_here = isinstance(launcher, OnThisMachine)
@@ -174,7 +175,7 @@ def pretraining(planned: Iterable[PlannedRun]) -> list[RunSpec]:
 def _show_plan(planned: list[PlannedRun], runs: Path, cache: Path, console: Console) -> None:
     """Print what the runs are and cost, and write it for `python -m analysis design`.
 
-    ValueError if data that is prepared already is too little.
+    ValueError if data that is prepared already is too little, or a task has fewer rows than are asked for.
     """
     trained = [(run.spec, run.status) for run in planned if isinstance(run.spec, RunSpec)]
     children = [(run.spec, run.status) for run in planned if not isinstance(run.spec, RunSpec)]
@@ -182,7 +183,8 @@ def _show_plan(planned: list[PlannedRun], runs: Path, cache: Path, console: Cons
         console.print(plan_table(trained, [unique_tokens(spec, cache) for spec, _ in trained]))
         write_plan(runs / "plan.json", [spec for spec, _ in trained])
     if children:
-        console.print(children_table(children))
+        counted = TaskRows(cache)
+        console.print(children_table(children, [counted.num_rows(spec) for spec, _ in children]))
     # Of other runs the data is not there to tell.
     ready = [run for run in planned if isinstance(run.spec, RunSpec) and is_prepared(run.spec, cache)]
     check_all(ready, prepare_all(ready, cache, lambda line: None))
@@ -276,15 +278,15 @@ def _outcome(exit_code: int, run: PlannedRun) -> Status:
 
 
 def _run_dir(spec: AnySpec, runs: Path) -> Path:
-    """The folder of a run: of a complete record of it anywhere under the root, else its own in `runs`."""
-    run_dir, identity = runs / directory_name(spec), fingerprint(spec)
-    root = runs.parent if runs.name == spec.study.name else runs
-    if not run_dir.exists():
-        for known in [*runs.glob(f"*-{identity[:8]}"), *root.glob(f"*/*-{identity[:8]}")]:
-            complete = (known / "spec.json").exists() and read_status(known).state == "complete"
-            if complete and fingerprint(read_spec(known / "spec.json")) == identity:
-                return known
-    return run_dir
+    """The folder of a run: what there is of it in `runs`, under whatever name; else of a complete record of it anywhere
+    under the root; else a new one in `runs`."""
+    root, identity = runs.parent if runs.name == spec.study.name else runs, fingerprint(spec)
+    if (known := find_run(runs, spec)) is not None:
+        return known
+    for folder in sorted({path.parent for path in root.glob(f"*/*-{identity[:8]}")}):
+        if (known := find_run(folder, spec)) is not None and read_status(known).state == "complete":
+            return known
+    return runs / directory_name(spec)
 
 
 def _link(planned: list[PlannedRun], runs: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from analysis.runs.wandb_file import LogFile, read_log_file
+from scaling.child import FinetuneSpec
 from scaling.data.prepare import prepare
 from scaling.launch import launch
 from scaling.record import EvalPoint, restart_points
@@ -83,6 +84,21 @@ class Lab:
         for name in ("documents", "tokenizers", "tokens"):
             (cache / name).symlink_to((self.cache / name).resolve())
         return Lab(self.context, cache)
+
+
+def tuned_on(parent: RunSpec, **changes: Any) -> FinetuneSpec:
+    """A fine-tuning of a task whose rows nobody reads."""
+    tree = {
+        "name": "child",
+        "study": parent.study,
+        "parent": parent,
+        "task": {"kind": "classification", "name": "mood", "rows": {"kind": "local", "train": "rows.jsonl"}},
+        "batch": {"num_sequences": 8},
+        "schedule": {"num_epochs": 3.0},
+        "optimizer": {"learning_rate": 1e-3},
+        "content": {"train": "0" * 64},
+    }
+    return FinetuneSpec.model_validate({**tree, **changes})
 
 
 def record_of(run_dir: Path, lab: Lab) -> dict[str, Any]:

@@ -32,9 +32,9 @@ LAYERS = [
     r"scaling\.train\..*",
     r"scaling\.finetune\..*",
     r"scaling\.compress\..*",
-    r"scaling\.(launch|nodes|devices|gates|plan|progress)",
+    r"scaling\.(launch|nodes|devices|gates|plan|plan_children|progress)",
     r"scaling\.launchers\..*",
-    r"scaling\.(study|away|config|config_children|config_errors)",
+    r"scaling\.(study|away|names|config|config_children|config_errors)",
     r"scaling\.__main__",
 ]
 """From the ground up: a module may import its own layer and those above it in this list."""

@@ -400,7 +400,7 @@ def test_a_shipped_sweep_states_its_question_and_composes(monkeypatch: pytest.Mo
 NAME_MORE = {"blocks", "classifier", "perplexity", "stages", "transformer", "checkpoint", "infinity", "plusplus"}
 """Choices that name domains, weights, references, a model, a drive or a precision, which no default can."""
 
-MORE = {"compress": {"none"}, "method": {"settings"}, "objective": {"none"}}
+MORE = {"compress": {"none"}, "objective": {"none"}}
 """Of some groups: what does not stand alone there."""
 
 
@@ -470,6 +470,8 @@ def test_the_steps_in_conf_spell_out_every_threshold_and_the_published_ones_are_
         ("budget.num_token", "did you mean budget.num_tokens"),
         ("filter", "did you mean filters"),
         ("dedup.threshold", "the choice made has no such key; dedup=near has"),
+        ("method.droput", "no such key; did you mean method.dropout?"),
+        ("task.splitting.seed", "task.splitting.seed: the choice made has no such key"),
         ("budget.zebra", "there are budget.max_epochs, budget.num_tokens, budget.repetition, budget.unique_tokens"),
         ("zebra.stripes", "there are action, batch, budget"),
         ("task.stride", "the task chosen does not set it: wanted +task.stride=..., which tasks of kind qa have"),

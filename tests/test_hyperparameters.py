@@ -85,6 +85,15 @@ def test_no_warmup_is_none_at_any_size() -> None:
     assert spec.schedule.warmup_tokens == 0
 
 
+def test_a_budget_that_holds_the_scaled_batch_is_taken_though_it_holds_no_unscaled_one() -> None:
+    (spec,) = scaled("batch.num_sequences=64", "budget.num_tokens=8_000", "schedule.warmup_tokens=50_000")
+    assert spec.batch.num_tokens <= 8_000 < 64 * 128
+    assert spec.batch.num_tokens == pytest.approx(64 * 128 * (8_000 / 499_712) ** 0.571, abs=128)
+    assert spec.schedule.warmup_tokens < 8_000
+    with pytest.raises(ConfigError, match=r"budget\.num_tokens must hold one batch of 256 tokens, got 200"):
+        scaled("batch.num_sequences=64", "budget.num_tokens=200")
+
+
 def test_under_rules_that_depend_on_d_no_trunk_is_shared_and_without_them_all_is() -> None:
     sizes = "budget.num_tokens=250_000,500_000,1_000_000"
     flat = [f"hyperparameters.{name}.tokens=0" for name in RULES]

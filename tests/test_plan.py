@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from lab import SpecMaker
+from lab import SpecMaker, tuned_on
 from rich.console import Console
+from torch.utils.flop_counter import FlopCounterMode
 
+from scaling.child import ChildSpec, CompressSpec, FinetuneSpec
+from scaling.compression import Distillation, Magnitude
 from scaling.memory import memory_of
 from scaling.plan import plan_table, whys_no_trunk
+from scaling.plan_children import children_table, cost_of
 from scaling.spec import RunSpec
 from scaling.status import Status
 from scaling.train.model import build_model
@@ -125,4 +129,68 @@ def test_a_plan_is_readable_at_160_columns(spec: SpecMaker) -> None:
     for column in ("D", "N", "FLOPs/token", "memory", "time"):
         assert column in lines[0]
     assert "GB" in first
-    assert "No trunk for 2 runs: the schedule is cosine, not wsd." in " ".join(" ".join(lines).split())
+    said = " ".join(" ".join(lines).split())
+    assert "No trunk for 2 runs: the schedule is cosine, not wsd." in said
+    assert f"{sum(run.flops_per_token * run.budget.num_tokens for run in runs):.1e} FLOPs left to train" in said
+
+
+# ---- children ------------------------------------------------------------------------------------------
+
+
+def child(spec: SpecMaker, kind: str = "bert", **changes: Any) -> FinetuneSpec:
+    return tuned_on(spec({"model.kind": kind, "objective.kind": "mlm" if kind == "bert" else "clm"}), **changes)
+
+
+def smaller(parent: FinetuneSpec, compress: Distillation | Magnitude) -> CompressSpec:
+    return CompressSpec(name="smaller", study=parent.study, parent=parent, compress=compress)
+
+
+def distillation(parent: FinetuneSpec, num_epochs: float = 3.0, **changes: Any) -> Distillation:
+    student = parent.parent.model.model_copy(update={"hidden_size": 16, **changes})
+    return Distillation.model_validate({"student": student, "num_epochs": num_epochs})
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "bert"])
+def test_a_token_of_a_row_costs_what_torch_counts(spec: SpecMaker, kind: str) -> None:
+    """Biases and norms, which torch does not count, are up to 4 % of so small a model."""
+    from scaling.finetune.heads import TargetLoss, TextModel
+    from scaling.method import CrossEntropy
+
+    tuned = child(spec, kind)
+    module = TextModel(build_model(tuned.parent), 2, 0.0, TargetLoss(CrossEntropy(), None))
+    inputs = torch.randint(3, 320, (4, tuned.max_length))
+    with FlopCounterMode(display=False) as counted, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        module(inputs, targets=torch.zeros(4, 1, dtype=torch.int64)).mean().backward()
+    assert tuned.flops_per_token * inputs.numel() == pytest.approx(counted.get_total_flops(), rel=0.05)
+
+
+def test_a_fine_tuning_costs_its_epochs_in_whole_batches_and_no_fewer_steps_than_asked_for(spec: SpecMaker) -> None:
+    tuned = child(spec)
+    cost = cost_of(tuned, 101)
+    assert (cost.num_rows, cost.num_tokens) == (304, 304 * 32)  # 3 x 101 rows, 8 a step
+    assert cost.flops == tuned.flops_per_token * 304 * 32
+    assert cost_of(child(spec, schedule={"num_epochs": 3.0, "min_steps": 50}), 101).num_rows == 400
+
+
+def test_a_distillation_costs_its_student_and_what_its_teacher_answers(spec: SpecMaker) -> None:
+    tuned = child(spec)
+    whole = cost_of(tuned, 100).flops
+    assert 0 < cost_of(smaller(tuned, distillation(tuned)), 100).flops - whole / 3 < whole / 2
+    assert cost_of(smaller(tuned, distillation(tuned, num_epochs=6)), 100).num_rows == 600
+    assert cost_of(smaller(tuned, Magnitude()), 100).flops == 0
+
+
+def test_a_plan_of_children_adds_up_what_is_left_by_kind(spec: SpecMaker) -> None:
+    tuned = child(spec)
+    done, left = Status(state="complete"), Status()
+    rows: list[tuple[ChildSpec, Status]] = [
+        (tuned, done),
+        (tuned, left),
+        (tuned, left),
+        (smaller(tuned, Magnitude()), left),
+    ]
+    console = Console(width=160, record=True)
+    console.print(children_table(rows, [100, 100, 200, 100]))
+    said = " ".join(console.export_text().split())
+    assert "Fine-tuning: 2 of 3 runs left, 904 rows, 28.9k tokens" in said
+    assert f"{tuned.flops_per_token * 904 * 32:.1e} FLOPs at most. Compression: 1 of 1 runs left" in said

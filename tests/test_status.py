@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lab import SpecMaker
+from lab import SpecMaker, tuned_on
 
 from scaling import status
+from scaling.child import CompressSpec
+from scaling.compression import Magnitude
 from scaling.spec import write_spec
 from scaling.status import Status, duration, failure, is_locked, main, read_status, run_lock, short, write_status
 
@@ -181,7 +183,23 @@ def test_the_command_shows_every_run_with_state_tokens_loss_and_error(
     assert "planned" in lines["three"]
     assert "interrupted" in lines["four"]
     assert "preempted" in lines["five"]
-    assert all(f"1 {state}" in lines["1"] for state in ("complete", "failed", "planned", "interrupted"))
+    assert all(f"1 {state}" in lines["pretraining:"] for state in ("complete", "failed", "planned", "interrupted"))
+
+
+def test_totals_are_told_by_kind_without_what_a_trunk_gave(spec: SpecMaker) -> None:
+    run = spec()
+    tuned = tuned_on(run)
+    small = CompressSpec(name="small", study=run.study, parent=tuned, compress=Magnitude())
+    trained = [
+        (run, Status(state="complete", tokens=8000, trunk_tokens=6000, seconds=60)),
+        (run, Status(state="diverged", tokens=1000, seconds=5)),
+    ]
+    children = [(tuned, Status(state="complete", tokens=320, seconds=9)), (small, Status(state="preempted", seconds=3))]
+    assert status.totals([*trained, *children]).splitlines() == [
+        "pretraining: 1 complete, 1 diverged; 3k tokens, 0:01:05",
+        "fine-tuning: 1 complete; 320 rows, 0:00:09",
+        "compression: 1 preempted; 0:00:03",
+    ]
 
 
 def test_the_command_prints_once_while_a_run_is_under_way_if_it_is_not_watched(

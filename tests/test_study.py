@@ -17,7 +17,7 @@ from lab import Lab, Saboteur, SpecMaker, points, wait_for, wandb_files
 
 from scaling import study
 from scaling.identity import directory_name
-from scaling.spec import RunSpec, read_spec
+from scaling.spec import RunSpec, read_spec, write_spec
 from scaling.status import read_status, write_status
 from scaling.study import plan_runs, run_study
 from scaling.train.preemption import PreemptedError, Stop
@@ -145,6 +145,17 @@ def test_a_link_to_a_run_that_was_removed_is_trained_anew(
     assert run_study([other], "run", second, lab.cache) == 0
     (run_dir,) = second.glob("run-*")
     assert read_status(run_dir).state == "complete"
+
+
+def test_what_there_is_of_a_run_is_found_under_another_name_in_its_study_and_in_no_other(
+    spec: SpecMaker, runs: Path
+) -> None:
+    run = spec(SHORT)
+    begun = runs / directory_name(spec({**SHORT, "name": "before"}))
+    write_spec(begun / "spec.json", run)
+    assert plan_runs([run], runs)[0].run_dir == begun
+    other = spec({**SHORT, "study.name": "other"})
+    assert plan_runs([other], runs.parent / "other")[0].run_dir == runs.parent / "other" / directory_name(run)
 
 
 def test_a_half_made_folder_of_the_same_run_elsewhere_is_passed_over(spec: SpecMaker, runs: Path) -> None:

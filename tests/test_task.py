@@ -15,7 +15,7 @@ from scaling.task import METRICS, AnyTask, HubRows, LocalRows, check_metric, met
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "task"
 FILES = {str(path.relative_to(CONF).with_suffix("")): path for path in sorted(CONF.rglob("*.yaml"))}
-TASKS = {name: path for name, path in FILES.items() if name not in ("none", "settings")}
+TASKS = {name: path for name, path in FILES.items() if name != "none"}
 ASKED = {
     "sst2", "ag_news", "conll2003", "squad", "multi30k", "scitldr", "chnsenticorp", "csl", "weibo_ner", "cmrc2018",
     "intent", "financial_sentiment", "item_interest", "library", "python_tokens",

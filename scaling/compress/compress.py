@@ -107,7 +107,7 @@ def _compress(spec: CompressSpec, run_dir: Path, cache: Path, recorder: Recorder
 
 def _as_measured(spec: CompressSpec) -> FinetuneSpec:
     """The fine-tuning, in one process, placed and measured as the compression is."""
-    alone = spec.placement.model_copy(update={"ranks": 1, "nodes": 1, "hostfile": None})
+    alone = spec.placement.model_copy(update={"ranks": 1, "nodes": 1, "hostfile": None, "engine": "auto"})
     zero = type(spec.zero)()
     return spec.parent.model_copy(update={"placement": alone, "zero": zero, "measuring": spec.measuring})
 

@@ -9,37 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scaling.child import FinetuneSpec
+from scaling.child import FinetuneSpec, student_of
 from scaling.compression import Distillation
-from scaling.finetune.batches import num_steps, task_batches
+from scaling.finetune.batches import task_batches
 from scaling.finetune.begin import Begin
 from scaling.finetune.finetune import STEPS_BETWEEN_LOOKS, learning_rate_factor
 from scaling.finetune.recorder import Recorder
-from scaling.method import Full
 from scaling.train.divergence import check_numbers
 from scaling.train.engine import open_engine
 from scaling.train.objective import NOT_PREDICTED
-
-
-def student_spec(spec: FinetuneSpec, method: Distillation) -> FinetuneSpec:
-    """How the student is trained: as its teacher was, but of another size, from random weights, all of them."""
-    body = spec.parent.model_copy(
-        update={
-            "model": method.student,
-            "batch": spec.parent.batch.model_copy(update={"sequence_length": spec.max_length}),
-        }
-    )
-    return spec.model_copy(
-        update={
-            "parent": body,
-            "start": "initial",
-            "method": spec.method.model_copy(update={"adaptation": Full(), "early_stopping": None, "keep": "last"}),
-            "schedule": spec.schedule.model_copy(update={"num_epochs": method.num_epochs}),
-            "optimizer": spec.optimizer.model_copy(
-                update={"learning_rate": method.learning_rate or spec.optimizer.learning_rate}
-            ),
-        }
-    )
 
 
 class TaughtLoss(nn.Module):
@@ -110,10 +88,10 @@ def distilled(
 
     spec: of the teacher, which is on its device, in the precision that the student is trained in, too.
     """
-    student = student_spec(spec, method)
+    student = student_of(spec, method)
     begun = replace(opened, spec=student, parent=None)
     taught = Taught(begun.module(), teacher, method)
-    total, size = num_steps(student, len(opened.train)), student.batch.num_sequences
+    total, size = student.num_steps(len(opened.train)), student.batch.num_sequences
     engine = open_engine(student, taught, None)
     for batch in task_batches(student, opened.train, opened.kind.is_per_token, 0, total, engine.device):
         rate = student.optimizer.learning_rate * learning_rate_factor(student, batch.step, total)

@@ -21,12 +21,7 @@ def cut_heads(model: PreTrainedModel, method: Heads) -> dict[str, list[int]]:
     config = model.config
     num_units = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    num_cut = round(method.frac * num_units)
-    if not 0 < num_cut < num_units:
-        raise ValueError(
-            f"compress.frac must cut at least 1 of the {num_units} heads of a layer, and leave one, got {method.frac}:"
-            f" {num_cut}"
-        )
+    num_cut = method.num_cut(num_units)
     per_unit = config.num_attention_heads // num_units  # queries that share a key
     kept_of = {}
     for name, layer in layers_of(model).items():

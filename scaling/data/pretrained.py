@@ -14,7 +14,7 @@ from scaling.data.hub import COMMIT
 from scaling.data.rows import first_line
 from scaling.files import file_sha256
 from scaling.identity import digest
-from scaling.model import Checkpoint, Model, anatomy
+from scaling.model import GPT2_KEYS, Checkpoint, Model, anatomy
 from scaling.spec import CheckpointTokenizer
 
 WEIGHTS = "model*.safetensors"
@@ -64,6 +64,13 @@ def checked_tokenizer(model: Model, tokenizer: CheckpointTokenizer) -> Path:
     if not path.exists() or file_sha256(path) != tokenizer.content:
         raise ValueError(f"{_where(model)}: tokenizer.json changed since this run was specified")
     return path
+
+
+def num_heads(model: Checkpoint) -> int:
+    """Attention heads of each layer, those that share their keys counted once. ValueError if it cannot be read."""
+    config = _read_json(model, folder_of(model) / "config.json")
+    named = {GPT2_KEYS.get(key, key): value for key, value in config.items()}
+    return int(named.get("num_key_value_heads") or named["num_attention_heads"])
 
 
 def folder_of(model: Checkpoint) -> Path:

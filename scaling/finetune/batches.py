@@ -7,7 +7,6 @@ padded to one of few lengths, so that a GPU has few shapes to record. The encode
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,12 +42,6 @@ class TaskRows(RowTensors):
     mask: Tensor
     targets: Tensor | None = None
     types: Tensor | None = None
-
-
-def num_steps(spec: FinetuneSpec, num_rows: int) -> int:
-    """Optimiser steps: the epochs in whole batches, and no fewer than are asked for."""
-    in_epochs = math.ceil(spec.schedule.num_epochs * num_rows / spec.batch.num_sequences - 1e-9)
-    return max(1, spec.schedule.min_steps, in_epochs)
 
 
 def padded_length(length: int, longest: int) -> int:

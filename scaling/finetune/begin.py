@@ -20,7 +20,7 @@ from scaling.data.pretrained import checked_folder
 from scaling.data.randomness import key, permutation
 from scaling.data.tasks.items import TaskData
 from scaling.data.tasks.read import check_task_content, read_task
-from scaling.data.tasks.subset import training_facts, training_items
+from scaling.data.tasks.subset import training_rows
 from scaling.evaluate.metrics import Measured
 from scaling.finetune.baseline import baseline
 from scaling.finetune.batches import pad_id
@@ -151,12 +151,9 @@ def begin(spec: FinetuneSpec, run_dir: Path, cache: Path) -> Begin:
     kind = kind_of(spec.task, data.labels)
     reader = open_reader(tokenizer, spec.parent.anatomy.family)
     encoder = Encoder(spec, kind, reader, tokenizer, data.labels, cache)
-    items = training_items(data, spec.num_examples, spec.seed, spec.method)
+    items, counted = training_rows(data, spec.num_examples, spec.seed, spec.method)
     train = encoder.training(data.train, items)
-    facts = {
-        **data.facts,
-        "training": {**training_facts(data, spec.num_examples, spec.seed, spec.method), **cut_facts(train)},
-    }
+    facts = {**data.facts, "training": {**counted, **cut_facts(train)}}
     measured = {}
     for name, held in (("validation", data.validation), ("test", data.test)):
         chosen = _measured_rows(name, len(held), spec.measuring.max_rows)

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from scaling.child import FinetuneSpec
-from scaling.finetune.batches import num_steps, task_batches
+from scaling.finetune.batches import task_batches
 from scaling.finetune.begin import Begin, Whole, at_rest, begin
 from scaling.finetune.export import export
 from scaling.finetune.methods import after_step, groups, load_method_state, method_state
@@ -80,7 +80,7 @@ class Learned:
 
 
 def _train(spec: FinetuneSpec, run_dir: Path, opened: Begin, recorder: Recorder, stop: Stop) -> Learned:
-    total, size = num_steps(spec, len(opened.train)), spec.batch.num_sequences
+    total, size = spec.num_steps(len(opened.train)), spec.batch.num_sequences
     due, metric = evaluation_steps(spec, total), metric_of(spec.task)
     start = find_start(spec, run_dir, total)
     recorder.goes_on(start.step, size)

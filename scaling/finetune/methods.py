@@ -27,10 +27,8 @@ def adapt(module: nn.Module, spec: FinetuneSpec) -> None:
     """Make of a task's module, whose body is `module.model`, what a spec's method trains: in place, the same each time.
 
     What learns afterwards asks for a gradient, nothing else does: the head always, and of the body what the adaptation
-    says. ValueError if the adaptation cannot be had for this model or placement.
+    says. ValueError if the adaptation cannot be had for this model.
     """
-    if isinstance(spec.method.adaptation, AdaLora) and spec.placement.compile:
-        raise ValueError("placement.compile must not be true under method.adaptation.kind=adalora, got true")
     model: PreTrainedModel = module.model
     method, adaptation = spec.method, spec.method.adaptation
     set_dropout(model, 0.0 if isinstance(adaptation, HeadOnly) else method.dropout)
@@ -66,10 +64,6 @@ def _head_only(module: nn.Module, model: PreTrainedModel, method: HeadOnly) -> N
 
 def _top_layers(module: nn.Module, model: PreTrainedModel, method: TopLayers) -> None:
     layers = list(layers_of(model))
-    if method.num_layers > len(layers):
-        raise ValueError(
-            f"method.adaptation.num_layers must be at most the model's {len(layers)} layers, got {method.num_layers}"
-        )
     frozen = tuple(f"{name}." for name in layers[: len(layers) - method.num_layers])
     if model.config.is_encoder_decoder and method.num_layers <= len(layers_of(model.get_decoder())):
         model.get_encoder().requires_grad_(False)  # its last norm, too

@@ -32,6 +32,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.utils.logging import disable_progress_bar
 
 from scaling.data.pretrained import TOKENIZER_FILES, checked_folder
 from scaling.data.tokenizer import END_OF_TEXT, MASK, PAD, UNKNOWN
@@ -43,6 +44,7 @@ UNMASKED = "unmasked_sdpa"
 """torch's attention without the mask that `transformers` makes for it while torch compiles (5.17), though it says no
 more than "causal" or nothing at all: kernels for any mask are much slower. A mask of ours is taken as it is."""
 AttentionInterface.register(UNMASKED, sdpa_attention_forward)
+disable_progress_bar()  # of reading and writing weights, in each run's log
 
 
 @dataclass(frozen=True)

@@ -104,11 +104,12 @@ def _question(spec: RunSpec, device: str) -> str:
     placement = spec.placement
     return digest(
         {
-            **spec.model_dump(mode="json", include={"model", "objective", "batch", "precision", "zero"}),
+            **spec.model_dump(mode="json", include={"model", "objective", "batch", "precision"}),
             "vocab_size": spec.tokenizer.vocab_size,
             "placement": placement.model_dump(
-                mode="json", include={"ranks", "runs_per_device", "activation_checkpointing", "engine"}
+                mode="json", include={"ranks", "runs_per_device", "activation_checkpointing"}
             ),
+            "zero": spec.zero.model_dump(mode="json") if spec.needs_deepspeed else None,
             "device": device,
             "versions": {name: version(name) for name in ("torch", "transformers", "deepspeed")},
         }

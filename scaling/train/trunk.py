@@ -31,7 +31,7 @@ from scaling.train.environment import VERSIONS
 from scaling.train.schedule import branch_step
 
 BITS_STAY = {
-    *("device", "threads", "micro_batch"),
+    *("device", "threads", "micro_batch", "engine"),
     *("runs_per_device", "checkpoint_seconds", "profile", "hostfile", "port"),
 }
 """Of a placement, what changes no bit, or has its effective value beside it in `numerics`."""
@@ -51,14 +51,13 @@ def _own_numerics(spec: RunSpec | FinetuneSpec) -> str:
     device = device_of(spec)
     return digest(
         {
-            "versions": {name: VERSIONS[name] for name in ("torch", "transformers", "deepspeed")},
+            "versions": {name: VERSIONS[name] for name in ("torch", "transformers")},
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             "cpu": torch.backends.cpu.get_cpu_capability(),
             "threads": torch.get_num_threads(),
             "micro_batch": spec.micro_batch,
             "placement": spec.placement.model_dump(mode="json", exclude=BITS_STAY),
-            "zero": spec.zero.model_dump(mode="json"),
-            "engine": "deepspeed" if spec.needs_deepspeed else "plain",
+            "deepspeed": [VERSIONS["deepspeed"], spec.zero.model_dump(mode="json")] if spec.needs_deepspeed else None,
         }
     )
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from scaling.data.tasks.items import TaskData
 from scaling.data.tasks.read import read_task, resolve_task
-from scaling.data.tasks.subset import training_items
+from scaling.data.tasks.subset import training_rows
 from scaling.method import Method
 from scaling.task import AnyTask
 
@@ -46,7 +46,7 @@ def test_sst2_has_the_rows_of_glue(tasks: Path, tmp_path: Path) -> None:
     data = read(tmp_path, "sst2", **splits_of(tasks / "sst2", ".jsonl"))
     assert data.facts["rows"] == {"train": 67_349, "validation": 872, "test": 1821}
     assert data.facts["labels"]["train"] == {"negative": 29_780, "positive": 37_569}
-    small, large = (training_items(data, num, 0, Method()) for num in (100, 1000))
+    small, large = (training_rows(data, num, 0, Method())[0] for num in (100, 1000))
     assert large[:100] == small
 
 
@@ -67,7 +67,7 @@ def test_csl_has_names_of_labels_in_its_rows(tasks: Path, tmp_path: Path) -> Non
     assert len(data.labels) == 13
     assert data.facts["labels"]["train"]["工学"] == 3536
     assert data.facts["labels"]["test"]["军事学"] == 8
-    few = training_items(data, 13, 0, Method())
+    few, _ = training_rows(data, 13, 0, Method())
     assert len({item.label for item in few}) == 13
 
 

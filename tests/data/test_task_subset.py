@@ -12,7 +12,7 @@ from task_files import classification, labelled, write_rows
 
 from scaling.data.tasks.items import LabelledText, LabelledTokens, Question, SourceTarget, TaskData
 from scaling.data.tasks.read import read_task
-from scaling.data.tasks.subset import training_facts, training_items
+from scaling.data.tasks.subset import training_facts, training_rows
 from scaling.method import Augmentation, Method
 from scaling.task import LocalRows, TokenClassification
 
@@ -26,6 +26,10 @@ def imbalanced(tmp_path: Path) -> TaskData[Any]:
     labels = [0 if i % 100 < 80 else 1 if i % 100 < 95 else 2 if i % 100 < 99 else 3 for i in range(300)]
     rows = labelled([f"some text of many words number {i}" for i in range(300)], labels)
     return read_task(classification(tmp_path, train=rows), tmp_path / "cache")
+
+
+def training_items(*asked: Any) -> tuple[Any, ...]:
+    return training_rows(*asked)[0]
 
 
 def made_up(items: tuple[Any, ...], labels: tuple[str, ...] = ()) -> TaskData[Any]:
@@ -80,9 +84,10 @@ def test_rare_labels_are_repeated_or_frequent_ones_left_out(imbalanced: TaskData
     assert max(repeats.values()) - min(repeats.values()) <= 1
     under = training_items(imbalanced, 100, 0, Method(sampling="under"))
     assert Counter(item.label for item in under) == dict.fromkeys(range(4), min(counts.values()))
-    facts = training_facts(
-        imbalanced, 100, 0, Method(sampling="over", augmentation=Augmentation(kind="swap", copies=2))
-    )
+    method = Method(sampling="over", augmentation=Augmentation(kind="swap", copies=2))
+    rows, facts = training_rows(imbalanced, 100, 0, method)
+    assert facts == training_facts(imbalanced, 100, 0, method)
+    assert facts["num_rows"] == len(rows)
     assert facts["num_examples"] == 100
     assert facts["num_rows"] == 3 * len(over)
     assert facts["labels"] == {str(label): counts[label] for label in range(4)}

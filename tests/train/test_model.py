@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from scaling.model import Bert, Gpt2, Llama, ModernBert, anatomy_of
-from scaling.train.model import build_model
+from scaling.train.model import build_model, read_model
 from scaling.train.objective import TokenLoss, make_examples, num_draws
 
 BASE = {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "intermediate_size": 3072}
@@ -152,3 +152,11 @@ def test_the_weights_depend_on_the_init_seed_alone(spec: SpecMaker, kind: str, o
 def test_the_head_is_the_embedding(spec: SpecMaker, kind: str, objective: str) -> None:
     model = build_model(spec({"model.kind": kind, "objective.kind": objective}))
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def test_a_model_is_written_and_read_without_bars_of_progress(
+    spec: SpecMaker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    build_model(spec()).save_pretrained(tmp_path)
+    read_model(spec(), tmp_path)
+    assert capfd.readouterr().err == ""  # DeepSpeed greets on the other

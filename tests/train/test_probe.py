@@ -46,7 +46,7 @@ def test_the_first_run_backs_off_and_all_others_take_what_it_found(spec: SpecMak
     [
         {"model.hidden_size": 64},
         {"precision": "bf16"},
-        {"zero.stage": 2},
+        {"zero.stage": 2, "placement.engine": "deepspeed"},
         {"batch.sequence_length": 16},
         {"placement.runs_per_device": 2},
         {"placement.activation_checkpointing": True},
@@ -58,6 +58,13 @@ def test_whatever_changes_memory_is_tried_anew(spec: SpecMaker, tmp_path: Path, 
     assert found_micro_batch(spec(change), tmp_path, "card", other) == 2
     assert found_micro_batch(spec(), tmp_path, "other card", other) == 2
     assert other.tried == [4, 2, 4, 2]
+
+
+def test_plain_torch_holds_the_same_under_any_stage_and_tries_once(spec: SpecMaker, tmp_path: Path) -> None:
+    found_micro_batch(spec(), tmp_path, "card", Device(most=4))
+    other = Device(most=2)
+    assert found_micro_batch(spec({"zero.stage": 3}), tmp_path, "card", other) == 4
+    assert other.tried == []
 
 
 def test_a_model_that_does_not_fit_at_all_is_an_error_that_says_what_to_change(spec: SpecMaker, tmp_path: Path) -> None:

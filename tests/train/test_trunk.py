@@ -19,21 +19,25 @@ from scaling.status import read_status
 from scaling.study import run_study
 from scaling.train.preemption import EXIT_CODE
 from scaling.train.schedule import branch_step
-from scaling.train.trunk import Trunk
+from scaling.train.trunk import Trunk, numerics
 
 SMALL = {"evaluation.every_tokens": None, "budget.num_tokens": 60 * 128}
 LARGE = {"evaluation.every_tokens": None, "budget.num_tokens": 120 * 128}
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{}, {"zero.stage": 3, "placement.engine": "deepspeed"}, {"objective.kind": "mlm"}],
-    ids=["stage0", "stage3", "mlm"],
+    ("changes", "of_trunk"),
+    [
+        pytest.param({}, {}, id="stage0"),
+        pytest.param({"zero.stage": 3, "placement.engine": "deepspeed"}, {}, id="stage3"),
+        pytest.param({"objective.kind": "mlm"}, {}, id="mlm"),
+        pytest.param({}, {"zero.stage": 1}, id="stage0-of-stage1"),
+    ],
 )
 def test_a_branch_equals_the_direct_run_bit_for_bit(
-    lab: Lab, spec: SpecMaker, tmp_path: Path, changes: dict[str, Any]
+    lab: Lab, spec: SpecMaker, tmp_path: Path, changes: dict[str, Any], of_trunk: dict[str, Any]
 ) -> None:
-    small, large = spec({**SMALL, **changes}), spec({**LARGE, **changes})
+    small, large = spec({**SMALL, **changes, **of_trunk}), spec({**LARGE, **changes})
     direct = lab.train(large, tmp_path / "direct")
     assert (direct.state, direct.trunk_tokens) == ("complete", 0)
     others = lab.with_no_trunks(tmp_path)
@@ -72,7 +76,7 @@ def test_another_recipe_seed_rate_or_placement_takes_no_trunk(
         state = Trunk(large, lab.cache).take(large.num_steps)
         return None if state is None else state.step
 
-    assert taken({}) == 45
+    assert taken({}) == taken({"zero.stage": 1}) == 45  # nothing is shared out: plain torch under either
     assert taken({"schedule.decay_frac": 0.5}) == 45
     assert taken({"schedule.decay_frac": 0.9}) is None
     assert taken({"evaluation.max_tokens": 10, "name": "other", "study.name": "other"}) == 45
@@ -84,7 +88,6 @@ def test_another_recipe_seed_rate_or_placement_takes_no_trunk(
         {"recipe.mixture.weights": {"alpha": 0.5, "beta": 0.5}},
         {"schedule.warmup_tokens": 1024},
         {"budget.unique_tokens": 20_000},
-        {"zero.stage": 1},
         {"placement.engine": "deepspeed"},
         {"placement.micro_batch": 2},
         {"placement.ranks": 2},
@@ -93,6 +96,13 @@ def test_another_recipe_seed_rate_or_placement_takes_no_trunk(
         assert taken(change) is None, change
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert taken({}) is None
+
+
+def test_under_deepspeed_the_stage_is_of_the_address_and_how_it_was_asked_for_is_not(spec: SpecMaker) -> None:
+    by_stage = [numerics(spec({"zero.stage": stage, "placement.engine": "deepspeed"})) for stage in range(4)]
+    assert len(set(by_stage)) == 4
+    offload = {"zero.stage": 2, "zero.offload_optimizer": {"device": "cpu"}}
+    assert numerics(spec(offload)) == numerics(spec({**offload, "placement.engine": "deepspeed"}))
 
 
 def test_a_smaller_run_takes_nothing_from_the_trunk_of_a_larger_one(lab: Lab, spec: SpecMaker, tmp_path: Path) -> None:

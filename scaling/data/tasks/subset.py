@@ -16,16 +16,20 @@ from scaling.data.tasks.splits import Indices, label_of, stratified_order
 from scaling.method import Method
 
 
-def training_items(data: TaskData[Item], num_examples: int | None, seed: int, method: Method) -> tuple[Item, ...]:
-    """The rows of one run, a pure function of its arguments.
+def training_rows(
+    data: TaskData[Item], num_examples: int | None, seed: int, method: Method
+) -> tuple[tuple[Item, ...], dict[str, Any]]:
+    """The rows of one run, a pure function of its arguments; and what they are, counted, for the record.
 
     First a subset: of one seed a smaller one is a prefix of a larger one, has the shares of the labels of the whole,
     and holds every label once it has as many rows as there are labels. Then what `method.sampling` makes of it, then
     the copies of `method.augmentation`, each behind its row. Raises ValueError for a subset that cannot be.
     """
-    items = _balanced(_subset(data, num_examples, seed), method)
+    subset = _subset(data, num_examples, seed)
+    items = _balanced(subset, method)
+    facts = _facts(data, subset, items, method)
     if method.augmentation is None:
-        return items
+        return items, facts
     seen: Counter[str] = Counter()
     found: list[Item] = []
     outside = data.labels.index("O") if "O" in data.labels else None
@@ -35,13 +39,17 @@ def training_items(data: TaskData[Item], num_examples: int | None, seed: int, me
             number = seen[item.id] = seen[item.id] + 1  # a repeated row has copies of its own
             of = key("augment", seed, method.augmentation.kind, item.id, number)
             found.append(augmented(item, f"{item.id}~{number}", method.augmentation, of, outside))
-    return tuple(found)
+    return tuple(found), facts
 
 
 def training_facts(data: TaskData[Any], num_examples: int | None, seed: int, method: Method) -> dict[str, Any]:
-    """What `training_items` of the same arguments gives, counted, for the record."""
+    """The count of `training_rows`, before any of them is copied."""
     subset = _subset(data, num_examples, seed)
-    items = _balanced(subset, method)
+    return _facts(data, subset, _balanced(subset, method), method)
+
+
+def _facts(data: TaskData[Any], subset: Sequence[Any], items: Sequence[Any], method: Method) -> dict[str, Any]:
+    """Of the rows that were taken, and of what sampling made of them."""
     copies = 0 if method.augmentation is None else method.augmentation.copies
     counts = label_counts(subset, data.labels)
     return {
