@@ -1,9 +1,9 @@
 """What designed runs save against an even grid that reaches the same interval, on simulated studies.
 
-Two recipes, seven sizes, S seeds of each; noise as measured between the mixtures of the demo. The design knows the
-noise floor, but plans on a curve that is not the true one. It is priced as the grid is: each run on its own, or with
-shared trunks. `width` is the mean half-width that the analysis reports of simulated studies, ours over the grid's. A
-JSON line each: what, ours and peer in FLOPs, ratio, unit, width, seconds.
+Two recipes, K sizes over a range of 8, S seeds of each; noise as measured between the mixtures of the demo. The design
+knows the noise floor, but plans on a curve that is not the true one. It is priced as the grid is: each run on its own,
+or with shared trunks. `width` is the mean half-width that the analysis reports of simulated studies, ours over the
+grid's. A JSON line each: what, ours and peer in FLOPs, ratio, unit, width, seconds.
 """
 
 from __future__ import annotations
@@ -30,16 +30,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=40, help="simulated studies of each design")
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 5], help="of the even grid")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[7, 10], help="of the even grid")
     arguments = parser.parse_args()
-    top, guess = sim.SIZES[-1], sim.curves((1.3, 45.0, 0.23))
+    low, top, guess = sim.SIZES[0], sim.SIZES[-1], sim.curves((1.3, 45.0, 0.23))
     cases = itertools.product(
-        {"alone": sim.ALONE, "trunks": sim.SHARED}.items(), arguments.seeds, ("gap", "multiplier")
+        {"alone": sim.ALONE, "trunks": sim.SHARED}.items(), arguments.sizes, arguments.seeds, ("gap", "multiplier")
     )
-    for (pricing, schedule), count, kind in cases:
-        question, grid = Question(kind, "a", "b", top), sim.even_grid(count, schedule)
+    for (pricing, schedule), num_sizes, count, kind in cases:
+        sizes = [int(round(size, -4)) for size in np.geomspace(low, top, num_sizes).tolist()]
+        question, grid = Question(kind, "a", "b", top), sim.even_grid(count, schedule, sizes)
         wanted = in_log_loss(question, forecast(question, grid, guess, sim.FLOOR).half_width, guess)
         began = time.process_time()
-        runs = cheapest(field_of(question, grid, sim.SIZES, guess, sim.FLOOR), wanted) or ()
+        runs = cheapest(field_of(question, grid, sizes, guess, sim.FLOOR), wanted) or ()
         seconds = time.process_time() - began
         widths = []
         for seed, design in enumerate((runs, grid)):
@@ -48,7 +50,7 @@ def main() -> None:
             found = [sim.gap_width(s) if kind == "gap" else sim.multiplier_width(s, top) for s in studies]
             widths.append(float(np.mean(found)))
         line = {
-            "what": f"design: {kind} at the largest size, {count} seeds, runs {pricing}",
+            "what": f"design: {kind} at the largest of {num_sizes} sizes, {count} seeds, runs {pricing}",
             "ours": flops_to_train(runs),
             "peer": flops_to_train(grid),
             "ratio": round(flops_to_train(runs) / flops_to_train(grid), 3),
