@@ -8,23 +8,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.downstream.cells import Cell, Z, test_sd_of
+from analysis.downstream.cells import Cell, Z, gap, test_sd_of
 from analysis.downstream.curves import TaskCells, TaskCurve, curve_of
 from analysis.downstream.metric_curve import Amount, Level, MetricCurve
-from analysis.downstream.row_noise import row_sd, stacked
+from analysis.downstream.row_noise import mixed, row_sd, stacked
 from analysis.fitting.result import Estimate
 
+SHARE_OF_GAIN = 0.9
 SHARE_OF_BEST = 0.95
-FROM_SCRATCH, BASELINE, NEAR_BEST = "from_scratch", "baseline", "near_best"
+"""Asked only where no run from scratch says what pretraining brings: a model often comes so near without any."""
+FROM_SCRATCH, BASELINE, MOST_GAIN, NEAR_BEST = "from_scratch", "baseline", "most_gain", "near_best"
 
 
 @dataclass(frozen=True)
 class Demand:
     """What one task needs of one recipe to reach a level.
 
-    level: from_scratch (the same model without pretraining), baseline, near_best (95 % of the best mean). tokens: of
-    pretraining, with `labels_at` labels; None where one size was measured. labels: with `tokens_at` tokens of
-    pretraining; None where one number was measured. by_domain: what the tokens are of, by the weights of the recipe.
+    level: from_scratch (the same model without pretraining), baseline, most_gain (90 % of the way from the first to the
+    best that pretraining brings), near_best (95 % of the best mean, where nothing was run from scratch). value: in
+    units of the metric; nan where pretraining is not shown to bring anything, so no part of it can be asked for.
+    tokens: of pretraining, with `labels_at` labels; None where one size was measured. labels: with `tokens_at` tokens
+    of pretraining; None where one number was measured. by_domain: what the tokens are of, by the weights of the recipe.
     labels_from_scratch: labels that the same model needs without pretraining.
     """
 
@@ -35,11 +39,9 @@ class Demand:
     line: str
     tokens: Amount | None
     labels_at: int
-    tokens_measured: tuple[int, int]
     by_domain: Mapping[str, float]
     labels: Amount | None
     tokens_at: int
-    labels_measured: tuple[int, int]
     labels_from_scratch: Amount | None
 
 
@@ -57,35 +59,78 @@ def demands(cells: TaskCells, over_tokens: Sequence[TaskCurve], over_labels: Seq
                 continue
             reference = next((c for c in own if c.setting.labels == labels_at), own[0])
             scratch = _scratch_curve(cells, over_labels, reference)
-            for name, level in levels(cells, task, reference).items():
-                tokens = by_tokens.curve.reaches(level) if by_tokens else None
+            shares = shares_of(own)
+            for name, level in levels(cells, over_tokens, task, reference).items():
+                tokens, labels, without = (
+                    None if curve is None else _amount(curve.curve, level)
+                    for curve in (by_tokens, by_labels, None if name == FROM_SCRATCH else scratch)
+                )
                 at = tokens.value if tokens and math.isfinite(tokens.value) else math.nan
                 found.append(
                     Demand(
-                        task, cells.study.metric(task), name, level.value, line, tokens, labels_at,
-                        _span(by_tokens.curve if by_tokens else None),
-                        {domain: at * share for domain, share in shares_of(own).items()},
-                        by_labels.curve.reaches(level) if by_labels else None,
-                        tokens_at, _span(by_labels.curve if by_labels else None),
-                        scratch.curve.reaches(level) if scratch and name != FROM_SCRATCH else None,
+                        task, cells.study.metric(task), name, math.nan if isinstance(level, str) else level.value,
+                        line, tokens, labels_at, {domain: at * share for domain, share in shares.items()},
+                        labels, tokens_at, without,
                     )
                 )  # fmt: skip
     return tuple(found)
 
 
-def levels(cells: TaskCells, task: str, reference: Cell) -> dict[str, Level]:
-    """The levels of a task that are known, at the labels of a setting."""
-    found: dict[str, Level] = {}
+def _amount(curve: MetricCurve, level: Level | str) -> Amount:
+    """What a level takes; without a gain, more than was measured where it is a loss, else nothing that is known."""
+    if isinstance(level, Level):
+        return curve.reaches(level)
+    largest = float(curve.amounts[-1])
+    return Amount(math.inf, largest, math.inf, largest) if level == "worse" else Amount(math.nan, 0.0, math.inf)
+
+
+def levels(cells: TaskCells, over_tokens: Sequence[TaskCurve], task: str, reference: Cell) -> dict[str, Level | str]:
+    """The levels of a task, at the labels of a setting; a verdict where there is no gain to ask for a part of."""
+    found: dict[str, Level | str] = {}
     scratch = cells.reference(reference)
     if scratch is not None:
         found[FROM_SCRATCH] = level_of(scratch)
     baseline = baseline_of(reference)
     if baseline is not None:
         found[BASELINE] = baseline.level
+    if scratch is not None:
+        found[MOST_GAIN] = _most_gain(cells, over_tokens, scratch, reference)
+        return found
     best = max((c.mean for c in cells.of(task) if c.setting.start == "pretrained"), default=math.nan)
     if best > 0:
         found[NEAR_BEST] = Level(SHARE_OF_BEST * best)
     return found
+
+
+def _most_gain(cells: TaskCells, over_tokens: Sequence[TaskCurve], scratch: Cell, reference: Cell) -> Level | str:
+    """90 % of the way from scratch to the best recipe at its largest D, both at the labels of a setting.
+
+    The best is read off its curve, which one lucky size moves less than its own mean. Its noise and that of a curve
+    that is held against it are taken as independent, though they may be of the same runs: on the safe side. Where the
+    best is not shown to beat its absence, there is no gain: the verdict.
+    """
+    own, base = reference.setting, cells.study.base_of
+    there = [
+        cell for cell in cells.of(own.task, start="pretrained", labels=own.labels)
+        if base[cell.setting.line] == base[own.line]
+    ]  # fmt: skip
+    largest = {cell.setting.line: cell for cell in sorted(there, key=lambda cell: cell.setting.tokens)}
+    tops = {}
+    for line, cell in largest.items():
+        curve = curve_of(over_tokens, own.task, line, own.method, own.labels)
+        tops[line] = cell.mean if curve is None else float(curve.curve.value([cell.setting.tokens])[0])
+    line = max(tops, key=lambda line: tops[line])
+    best, verdict = largest[line], gap(largest[line], scratch).verdict
+    if verdict != "better" or tops[line] <= scratch.mean:
+        return verdict
+
+    def mix(a: float, b: float) -> tuple[float, float]:
+        return (1 - SHARE_OF_GAIN) * a, SHARE_OF_GAIN * b
+
+    return Level(
+        sum(mix(scratch.mean, tops[line])), math.hypot(*mix(scratch.seed_half, best.seed_half)),
+        math.hypot(*mix(scratch.test_sd, best.test_sd)), mixed(scratch.replicates, best.replicates, SHARE_OF_GAIN),
+    )  # fmt: skip
 
 
 def level_of(cell: Cell) -> Level:
@@ -142,10 +187,6 @@ def _scratch_curve(cells: TaskCells, over_labels: Sequence[TaskCurve], cell: Cel
     )  # fmt: skip
 
 
-def _span(curve: MetricCurve | None) -> tuple[int, int]:
-    return (0, 0) if curve is None else (int(curve.amounts[0]), int(curve.amounts[-1]))
-
-
 # ---- effective data transferred ----------------------------------------------------------------------
 
 
@@ -163,7 +204,6 @@ class Transferred:
     labels: int
     score: Estimate
     needed: Amount
-    largest_from_scratch: int
 
     @property
     def times(self) -> Estimate:
@@ -188,6 +228,5 @@ def transferred(cells: TaskCells, over_labels: Sequence[TaskCurve]) -> tuple[Tra
                 continue
             s = cell.setting
             needed = scratch.curve.reaches(level_of(cell))
-            largest = int(scratch.curve.amounts[-1])
-            found.append(Transferred(task, s.line, s.tokens, s.labels, cell.estimate, needed, largest))
+            found.append(Transferred(task, s.line, s.tokens, s.labels, cell.estimate, needed))
     return tuple(found)

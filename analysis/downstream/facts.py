@@ -8,11 +8,13 @@ from typing import Any
 from analysis.downstream.cells import Cell, Gap
 from analysis.downstream.curves import TaskCurve
 from analysis.downstream.downstream import Downstream
+from analysis.downstream.headline import headline
 from analysis.downstream.metric_curve import Amount
 from analysis.downstream.task_run import TaskRun
-from analysis.downstream.words import headline, scratch_sentences
+from analysis.downstream.verdicts import TaskVerdict
+from analysis.downstream.words import scratch_sentences
 from analysis.fitting.law_fit import LawFit
-from analysis.fitting.result import Estimate
+from analysis.page.table import Quantity
 
 
 def facts(found: Downstream) -> dict[str, Any]:
@@ -44,23 +46,14 @@ def facts(found: Downstream) -> dict[str, Any]:
         "upstream": [
             {
                 "task": u.task, "domain": u.domain, "held_out_error": u.error, "flat_error": u.flat_error,
+                "noise": u.noise,
                 "spearman": u.correlation,
                 **(_law(u.fit) if u.domain == best_domains[u.task] else {}),
             }
             for u in found.upstream
         ],
-        "verdicts": [
-            {
-                "task": v.task, "metric": v.metric, "recipe": v.cell.setting.line, "tokens": v.cell.setting.tokens,
-                "labels": v.cell.setting.labels, "score": v.cell.estimate,
-                "scratch": None if v.scratch is None else v.scratch.estimate,
-                "over_scratch": _gap(v.over_scratch), "over_checkpoint": _gap(v.over_checkpoint),
-                "baseline": None if v.baseline is None else v.baseline.name,
-                "baseline_score": None if v.baseline is None else v.baseline.estimate,
-                "over_baseline": _gap(v.over_baseline), "scratch_over_baseline": _gap(v.scratch_over_baseline),
-            }
-            for v in found.verdicts
-        ],
+        "verdicts": [_verdict(v) for v in found.verdicts],
+        "sizes": [_verdict(v) for v in found.sizes],
         "best_recipe": [
             {
                 "task": b.task, "tokens": b.tokens, "labels": b.labels, "best": b.best,
@@ -98,6 +91,18 @@ def facts(found: Downstream) -> dict[str, Any]:
             for b in found.bought_back
         ],
         "runs": [_run(run, found) for run in (*study.runs, *study.compressions, *study.failed)],
+    }  # fmt: skip
+
+
+def _verdict(v: TaskVerdict) -> dict[str, Any]:
+    return {
+        "task": v.task, "metric": v.metric, "recipe": v.cell.setting.line, "tokens": v.cell.setting.tokens,
+        "labels": v.cell.setting.labels, "score": v.cell.estimate,
+        "scratch": None if v.scratch is None else v.scratch.estimate,
+        "over_scratch": _gap(v.over_scratch), "over_checkpoint": _gap(v.over_checkpoint),
+        "baseline": None if v.baseline is None else v.baseline.name,
+        "baseline_score": None if v.baseline is None else v.baseline.estimate,
+        "over_baseline": _gap(v.over_baseline), "scratch_over_baseline": _gap(v.scratch_over_baseline),
     }  # fmt: skip
 
 
@@ -141,5 +146,5 @@ def _amount(amount: Amount | None) -> dict[str, Any] | None:
     """An amount and whether it was reached: null alone would not tell."""
     if amount is None:
         return None
-    ends: Estimate = amount
+    ends = Quantity(amount.value, amount.lo, amount.hi)
     return {**ends.plain, "is_reached": math.isfinite(amount.value)}

@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 
 from analysis.downstream.cells import Cell
 from analysis.downstream.curves import TaskCurve
-from analysis.downstream.demand import baseline_of
 from analysis.downstream.downstream import Downstream
+from analysis.downstream.level_lines import GREY_TEXT, End, baseline_at, draw_baselines, draw_levels, lighter
 from analysis.downstream.metric_curve import Axis, amount_of
 from analysis.downstream.task_study import start_text
-from analysis.fitting.result import Estimate
 from analysis.page.axes import label_ends, plain_log_axis, token_axis, wrapped
 from analysis.page.figures import FAINT, INK, MARKERS, PALETTE, STYLE
 from analysis.page.labels import count_text
@@ -26,7 +25,6 @@ from analysis.runs.points import Study
 LIGHTER = (0.0, 0.3, 0.5)
 """How much white is in the colour of a recipe's further lines: fewer labels, or fewer tokens."""
 MAX_TASKS = 9
-End = tuple[float, float, str, str]
 
 
 def recipe_colours(found: Downstream, study: Study) -> dict[str, str]:
@@ -62,16 +60,20 @@ def _curves_figure(found: Downstream, study: Study, curves: Sequence[TaskCurve],
         amounts = np.concatenate([c.curve.amounts for c in shown])
         values: list[float] = []
         for curve, light in shown.items():
-            colour = _lighter(colours[curve.line], light)
+            colour = lighter(colours[curve.line], light)
             values += _draw_curve(axes, curve, colour, list(colours).index(curve.line))
             text = _name(curve, axis, shown)
             ends.append((float(amounts.max()), float(curve.curve.value([curve.curve.amounts[-1]])[0]), text, colour))
+        right = float(amounts.max())
         if axis == "tokens":
-            levels, more = _draw_levels(axes, found, task, float(amounts.max()))
-            ends, values = ends + more, values + levels
+            own_labels = list({c.at: light for c, light in shown.items()}.items())
+            levels, more = draw_levels(axes, found, task, right, own_labels)
+        else:
+            levels, more = draw_baselines(axes, found, task, right)
+        ends, values = ends + more, values + levels
         axes.set_title(task)
         axes.set_ylabel(found.study.metric(task))
-        _limits(axes, values)
+        _limits(axes, values, len(ends))
         token_axis(axes, amounts, max_ticks=6)
         axes.set_xlabel(say("tokens of pretraining D") if axis == "tokens" else say("labels"))
         right = axes.get_xlim()[1]
@@ -124,13 +126,12 @@ def _name(curve: TaskCurve, axis: Axis, shown: Mapping[TaskCurve, float]) -> str
 def _draw_curve(axes: Axes, curve: TaskCurve, colour: str, place: int) -> list[float]:
     """A law with the band of its seeds, or the joined means; a mark per setting. Returns what must be in sight."""
     own = curve.curve
-    x = np.geomspace(own.amounts[0], own.amounts[-1], 60)
-    few = np.geomspace(own.amounts[0], own.amounts[-1], 13)
-    below, above = own.half_widths(few)
+    x = np.union1d(np.geomspace(own.amounts[0], own.amounts[-1], 60), own.amounts)
+    below, above = own.half_widths(x)
     in_sight: list[float] = []
     if np.isfinite(below).all() and np.isfinite(above).all():
-        middle = own.value(few)
-        axes.fill_between(few, middle - below, middle + above, color=colour, alpha=0.14, linewidth=0)
+        middle = own.value(x)
+        axes.fill_between(x, middle - below, middle + above, color=colour, alpha=0.14, linewidth=0)
         in_sight += [float((middle - below).min()), float((middle + above).max())]
     is_dashed = curve.start != "pretrained"
     axes.plot(x, own.value(x), color=colour, linewidth=1.7, linestyle=(0, (4, 2)) if is_dashed else "-")
@@ -143,41 +144,10 @@ def _draw_curve(axes: Axes, curve: TaskCurve, colour: str, place: int) -> list[f
     return in_sight + [value for cell in own.cells for value in cell.values.values()]
 
 
-def _draw_levels(axes: Axes, found: Downstream, task: str, right: float) -> tuple[list[float], list[End]]:
-    """Without pretraining, and the baseline, with the most labels: lines to compare with."""
-    labels = found.cells.most_labels(task)
-    own = found.cells.of(task, labels=labels)
-    values: list[float] = []
-    ends: list[End] = []
-    for cell in own:
-        if cell.setting.start != "pretrained":
-            axes.axhline(cell.mean, color=INK, linewidth=1.2, linestyle=(0, (4, 2)), zorder=1)
-            _shade(axes, cell.estimate, INK)
-            values.append(cell.mean)
-            ends.append((right, cell.mean, start_text(cell.setting.line), INK))
-    baseline = next((b for cell in own if (b := baseline_of(cell)) is not None), None)
-    if baseline is not None:
-        value = baseline.level.value
-        axes.axhline(value, color=FAINT, linewidth=1.2, linestyle=(0, (1, 2)), zorder=1)
-        _shade(axes, baseline.estimate, FAINT, 0.12)
-        values.append(value)
-        ends.append((right, value, baseline.name, "#6a6a6a"))
-    return values, ends
-
-
-def _shade(axes: Axes, estimate: Estimate, colour: str, alpha: float = 0.05) -> None:
-    if math.isfinite(estimate.lo) and math.isfinite(estimate.hi):
-        axes.axhspan(estimate.lo, estimate.hi, color=colour, alpha=alpha, linewidth=0, zorder=0.5)
-
-
-def _limits(axes: Axes, values: Sequence[float]) -> None:
-    room = max(max(values) - min(values), 0.02) * 0.08
-    axes.set_ylim(min(values) - room, max(values) + room)
-
-
-def _lighter(colour: str, share: float) -> str:
-    rgb = np.array(matplotlib.colors.to_rgb(colour))
-    return matplotlib.colors.to_hex(rgb + share * (1 - rgb))
+def _limits(axes: Axes, values: Sequence[float], num_names: int) -> None:
+    """num_names: at the right, beside the panel even where all lines end at its top."""
+    wide = max(max(values) - min(values), 0.02)
+    axes.set_ylim(min(values) - 0.08 * wide, max(values) + 0.03 * max(3, 1 + num_names) * wide)
 
 
 def scores_figure(found: Downstream, study: Study) -> Figure:
@@ -192,8 +162,7 @@ def scores_figure(found: Downstream, study: Study) -> Figure:
             if math.isfinite(score.lo) and math.isfinite(score.hi):
                 axes.plot([score.lo, score.hi], [y, y], color=colour, linewidth=1.4, solid_capstyle="butt")
             axes.plot([score.value], [y], "o", color=colour, markersize=6)
-        baseline = next((b for cell in own if (b := baseline_of(cell)) is not None), None)
-        if baseline is not None:
+        if baseline := baseline_at(found, task, labels):
             axes.axvline(baseline.level.value, color=FAINT, linewidth=1.4, linestyle=(0, (1, 2)), zorder=1)
             axes.annotate(
                 baseline.name,
@@ -203,7 +172,7 @@ def scores_figure(found: Downstream, study: Study) -> Figure:
                 textcoords="offset points",
                 ha="center",
                 fontsize=8.5,
-                color="#6a6a6a",
+                color=GREY_TEXT,
             )
         means = [cell.mean for cell in own] + ([baseline.level.value] if baseline else [])
         axes.update_datalim([(value + side * 0.01, 0) for value in means for side in (-1, 1)])
@@ -239,6 +208,9 @@ def upstream_figure(found: Downstream, study: Study) -> Figure | None:
         for line in lines:
             at = [i for i, name in enumerate(own.lines) if name == line]
             place = list(colours).index(line)
+            for i in at:
+                half = own.cells[i].seed_half
+                _bar(axes, own.losses[i], own.cells[i], own.means[i] - half, own.means[i] + half, colours[line])
             axes.plot(own.losses[at], own.means[at], MARKERS[place % len(MARKERS)], color=colours[line], markersize=6)
             nearest = min(at, key=lambda i: own.losses[i])
             ends.append((left, float(own.means[nearest]), line if len(lines) > 1 else say("pretrained"), colours[line]))
@@ -272,7 +244,7 @@ def tradeoff_figure(found: Downstream, study: Study) -> Figure | None:
             line, name = c.cell.setting.line, c.cell.setting.compress
             colour = colours[line]
             before, after = (c.original_cost["bytes"] / 2**20, c.original), (c.cost["bytes"] / 2**20, c.cell.mean)
-            axes.plot(*zip(before, after, strict=True), color=_lighter(colour, 0.6), linewidth=1.0, zorder=1)
+            axes.plot(*zip(before, after, strict=True), color=lighter(colour, 0.6), linewidth=1.0, zorder=1)
             axes.plot(*before, "o", color=colour, markersize=7, markerfacecolor="white", zorder=3)
             axes.plot(*after, MARKERS[1 + names.index(name) % (len(MARKERS) - 1)], color=colour, markersize=6, zorder=3)
             _bar(axes, after[0], c.cell, c.original + c.change.gap.lo, c.original + c.change.gap.hi, colour)
@@ -280,8 +252,9 @@ def tradeoff_figure(found: Downstream, study: Study) -> Figure | None:
             if name not in told:
                 told.add(name)
                 is_left = after[0] < math.sqrt(min(sizes) * max(sizes))
-                axes.annotate(wrapped(name, 18), after, xytext=(8 if is_left else -8, 0), textcoords="offset points",
-                              ha="left" if is_left else "right", va="center", fontsize=8.5, color=INK)  # fmt: skip
+                # below the line to the model before it, which is nearly always above
+                axes.annotate(wrapped(name, 18), after, xytext=(8 if is_left else -8, -3), textcoords="offset points",
+                              ha="left" if is_left else "right", va="top", fontsize=8.5, color=INK)  # fmt: skip
         axes.set_xscale("log")
         axes.set_xlim(min(sizes) / 1.4, max(sizes) * 1.25)
         plain_log_axis(axes.xaxis, min(sizes) / 1.4, max(sizes) * 1.25)
@@ -301,6 +274,6 @@ def tradeoff_figure(found: Downstream, study: Study) -> Figure | None:
 
 
 def _bar(axes: Axes, x: float, cell: Cell, lo: float, hi: float, colour: str) -> None:
-    """The interval of what compression changed, about the metric before."""
+    """An interval as an upright line, where seeds are repeated."""
     if math.isfinite(lo) and math.isfinite(hi) and cell.noise.is_known:
         axes.plot([x, x], [lo, hi], color=colour, linewidth=1.2, zorder=2)

@@ -3,7 +3,8 @@ reaches a level.
 
 Two laws are tried on the runs of all but the largest amount: an error that falls as a power towards a floor
 (`ceiling`), and a logistic curve in the logarithm of the amount. The one that is nearer to the largest is fitted to
-all. Where there are too few amounts for either, the means are joined by straight lines over the logarithm.
+all. Where there are too few amounts for either, or chance hides its course, the means are joined by straight lines
+over the logarithm.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.interpolate import PchipInterpolator
 
 from analysis.downstream.cells import Cell, Z
 from analysis.downstream.row_noise import Replicates, row_gap_sd, row_sd
@@ -37,8 +39,7 @@ LOG_ORIGIN = 60.0
 FAR = 4.0
 """A fitted law is asked for so many times the largest amount at most."""
 GRID = 400
-PROFILED = 12
-"""Amounts at which levels are sought, and those of them at which an interval is computed."""
+"""Amounts at which levels are sought."""
 
 
 @dataclass(frozen=True)
@@ -116,16 +117,27 @@ class MetricCurve:
         return self.fit.predict(_columns(self.law, x))
 
     def half_widths(self, amount: ArrayLike) -> tuple[Array, Array]:
-        """What seeds leave open at each amount, below and above, (n,) each."""
+        """What seeds leave open at each amount, below and above, (n,) each; inf where the data set no limit.
+
+        Of a law, smooth in the logarithm of the amount: each end is a profile, found at a few amounts (`_knots`).
+        """
         x = np.asarray(amount, float)
         if self.fit is None:
             half = np.interp(np.log(x), np.log(self.amounts), [cell.seed_half for cell in self.cells])
             return half, half
-        lo, hi = self.fit.interval(_columns(self.law, x))
+        at, below, above = self._knots
+        return _smooth(np.log(x), np.log(at), below), _smooth(np.log(x), np.log(at), above)
+
+    @cached_property
+    def _knots(self) -> tuple[Array, Array, Array]:
+        """The measured amounts and two beyond, with what seeds leave open there, below and above."""
+        assert self.fit is not None
+        at = np.r_[self.amounts, self.amounts[-1] * np.sqrt(FAR), self.reach]
+        lo, hi = self.fit.interval(_columns(self.law, at))
         if self.law == Ceiling.name:
-            lo, hi = _rising(x, lo, hi)
-        value = self.value(x)
-        return value - lo, hi - value
+            lo, hi = _rising(at, lo, hi)
+        value = self.value(at)
+        return at, value - lo, hi - value
 
     def band(self, amount: ArrayLike) -> tuple[Array, Array]:
         """The 95 % interval of the metric at each amount, from seeds and test rows: lower and upper, (n,) each."""
@@ -135,14 +147,9 @@ class MetricCurve:
 
     @cached_property
     def _grid(self) -> tuple[Array, Array, Array, Array]:
-        """Amounts, the metric there, and what seeds leave open, below and above: of profiles, which take their time.
-
-        The ends are smooth in the logarithm of the amount: they are found at a few amounts, and joined by lines.
-        """
+        """Amounts, the metric there, and what seeds leave open, below and above."""
         x = np.geomspace(self.amounts[0], self.reach, GRID)
-        few = np.geomspace(self.amounts[0], self.reach, PROFILED)
-        below, above = (np.interp(np.log(x), np.log(few), half) for half in self.half_widths(few))
-        return x, self.value(x), below, above
+        return x, self.value(x), *self.half_widths(x)
 
     def reaches(self, level: Level) -> Amount:
         """The amount at which the curve comes to a level and stays above it; as an interval, where it may do so.
@@ -156,6 +163,16 @@ class MetricCurve:
         value = _last(x, over)
         hi = max(_last(x, over - np.hypot(below, known)), value, self.amounts[0])
         return Amount(value, min(lo, value), hi, self.reach)
+
+
+def _smooth(x: Array, at: Array, half: Array) -> Array:
+    """Half of an interval between those at some places, without kinks or overshoot; inf beyond those that are known."""
+    known = np.isfinite(half)
+    if known.sum() < 2:
+        return np.full(np.shape(x), math.inf)
+    inside = np.clip(x, at[0], at[-1])  # the first and last amount, but for rounding
+    found = np.asarray(PchipInterpolator(at[known], half[known], extrapolate=False)(inside), float)
+    return np.where(np.isfinite(found), found, math.inf)
 
 
 def _rising(x: Array, lo: Array, hi: Array) -> tuple[Array, Array]:
@@ -187,7 +204,9 @@ def _last(x: Array, over: Array) -> float:
 
 
 def _between(x: Array, over: Array, i: int) -> float:
-    share = over[i] / (over[i] - over[i - 1]) if np.isfinite(over[i - 1]) and over[i] > over[i - 1] else 0.0
+    with np.errstate(invalid="ignore"):  # an end of an interval may be inf on both sides
+        rise = over[i] - over[i - 1]
+    share = over[i] / rise if 0 < rise < math.inf else 0.0
     return float(np.exp(np.log(x[i]) - share * (np.log(x[i]) - np.log(x[i - 1]))))
 
 
@@ -213,10 +232,14 @@ def metric_curve(cells: Sequence[Cell], axis: Axis, floor: float | None = None) 
     for name in sorted(laws, key=lambda name: (errors.get(name, math.inf), name)):
         law, fixed = laws[name]
         fit = fit_law(_table(cells, axis, name), law, objective=OBJECTIVE, fixed=fixed)
-        if name == Logistic.name and is_step(fit, np.log([amount_of(cell, axis) for cell in cells])):
+        places = np.log([amount_of(cell, axis) for cell in cells])
+        if is_step(fit, places) if name == Logistic.name else _is_jump(fit, places):
             continue
         if fit.working is not None and np.isfinite(fit.predict(_columns(name, [amount_of(cells[0], axis)]))).all():
-            return MetricCurve(axis, cells, name, fit, errors)
+            curve = MetricCurve(axis, cells, name, fit, errors)
+            # a law that the noise leaves without an interval where it was measured tells nothing between
+            if not cells[0].noise.is_known or np.isfinite(curve.half_widths(curve.amounts)).all():
+                return curve
     return MetricCurve(axis, cells, "measured", None, errors)
 
 
@@ -235,6 +258,11 @@ def is_step(fit: LawFit, places: ArrayLike) -> bool:
     k = float(fit.theta[2])
     gaps = np.diff(np.unique(np.asarray(places, float)))
     return not (math.isfinite(k) and 4 / k >= float(np.median(gaps)))  # 4 / k: from 12 to 88 % of the way
+
+
+def _is_jump(fit: LawFit, places: Array) -> bool:
+    """Whether a power law has come 99 % of the way by the second amount: the smallest alone tells of its rise."""
+    return not float(fit.theta[2]) * (places[1] - places[0]) < math.log(100)
 
 
 def _columns(law: str, amount: ArrayLike) -> Columns:

@@ -74,6 +74,19 @@ def shared_variance(values: Array) -> float:
     return max(0.0, (count * of_mean - float(values.var(axis=1, ddof=1).mean())) / (count - 1))
 
 
+def mixed(a: Replicates | None, b: Replicates | None, share: float) -> Replicates | None:
+    """Those of (1 - share) a + share b, model by model where both have as many, else of the two means.
+
+    None where they are not of the same draws of rows.
+    """
+    if a is None or b is None or not a.pairs_with(b):
+        return None
+    first, second = a.values, b.values
+    if len(first) != len(second):
+        first, second = first.mean(axis=0, keepdims=True), second.mean(axis=0, keepdims=True)
+    return Replicates((1 - share) * first + share * second, a.num_items)
+
+
 def stacked(units: Sequence[Sequence[tuple[tuple[float, ...] | None, int | None]]]) -> Replicates | None:
     """Replicates by unit, each the mean over its runs, from the resamples and the rows of each run.
 

@@ -57,7 +57,8 @@ class Compressed:
 class BoughtBack:
     """The pretraining with which a compressed model is as good as the uncompressed one is at `tokens`.
 
-    needed: its D; inf where no D that was measured is enough. times: needed / tokens.
+    original: what that scores. needed: the D of the compressed one; inf where none that was measured is enough. times:
+    needed / tokens.
     """
 
     task: str
@@ -65,9 +66,8 @@ class BoughtBack:
     compress: str
     labels: int
     tokens: int
-    original: float
+    original: Estimate
     needed: Amount
-    largest: int
 
     @property
     def times(self) -> Estimate:
@@ -130,9 +130,10 @@ def _medians(costs: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def bought_back(
     cells: TaskCells, rows: Sequence[Compressed], over_tokens: Sequence[TaskCurve]
 ) -> tuple[BoughtBack, ...]:
-    """Per task, recipe and compression measured at two D or more: at the largest D at which more data is known to do.
+    """Per task, recipe and compression measured at two D or more: at the largest D that a known D of those buys back.
 
-    Where it does at none, at the smallest: there the most data more was measured.
+    Where there is none, at the smallest: there the most data more was measured. The noise of the two is taken as
+    independent, though they are of the same fine-tunings: on the safe side.
     """
     grouped: dict[tuple[str, str, str, str, int], list[Cell]] = {}
     for row in rows:
@@ -146,9 +147,9 @@ def bought_back(
         if curve is None or not whole:
             continue
         tries = [
-            BoughtBack(task, line, compress, labels, c.setting.tokens, c.mean, curve.reaches(level_of(c)),
-                       int(curve.amounts[-1]))
+            BoughtBack(task, line, compress, labels, c.setting.tokens, c.estimate, curve.reaches(level_of(c)))
             for c in sorted(whole, key=lambda cell: -cell.setting.tokens)
-        ]  # fmt: skip
-        found.append(next((t for t in tries if t.needed.value <= t.largest), tries[-1]))
+        ]
+        largest = float(curve.amounts[-1])
+        found.append(next((t for t in tries if t.needed.value <= largest and t.needed.has_limits), tries[-1]))
     return tuple(found)

@@ -20,7 +20,7 @@ SURE = 0.95
 
 @dataclass(frozen=True, eq=False)
 class TaskVerdict:
-    """One recipe on one task, at its largest D and the most labels.
+    """One recipe on one task, at one D and number of labels.
 
     over_scratch: the gain over the same model from its first weights; over_checkpoint: over a checkpoint as it was;
     over_baseline: over the baseline; None where that was not run. scratch_over_baseline: the same of the model from
@@ -40,27 +40,65 @@ class TaskVerdict:
 
 
 def verdicts(cells: TaskCells) -> tuple[TaskVerdict, ...]:
-    """A row per task and recipe; of a task without pretraining, one per start."""
+    """A row per task and recipe, at its largest D and the most labels; of a task without pretraining, one per start."""
     found = []
     for task in cells.study.tasks:
-        labels = cells.most_labels(task)
-        own = [cell for cell in cells.of(task, labels=labels)]
+        own = cells.of(task, labels=cells.most_labels(task))
         pretrained = {line: [c for c in own if c.setting.line == line] for line in cells.study.starts("pretrained")}
         largest = [max(group, key=lambda c: c.setting.tokens) for group in pretrained.values() if group]
-        for cell in largest or own:
-            scratch = cells.reference(cell) if largest else None
-            checkpoint = next((c for c in own if c.setting.start == "checkpoint" and c is not cell), None)
-            baseline = baseline_of(cell)
-            found.append(
-                TaskVerdict(
-                    task, cells.study.metric(task), cell,
-                    scratch, gap(cell, scratch) if scratch else None,
-                    checkpoint, gap(cell, checkpoint) if checkpoint else None,
-                    baseline, over(cell, baseline) if baseline else None,
-                    over(scratch, baseline) if baseline and scratch else None,
-                )
-            )  # fmt: skip
+        found += [_verdict(cells, cell) for cell in largest or own]
     return tuple(found)
+
+
+def by_size(cells: TaskCells) -> tuple[TaskVerdict, ...]:
+    """A row per task, recipe, number of labels and D, each rising."""
+    order = cells.study.starts("pretrained")
+    found = []
+    for task in cells.study.tasks:
+        own = [(cell.setting, cell) for cell in cells.of(task, start="pretrained")]
+        own.sort(key=lambda item: (order.index(item[0].line), item[0].labels, item[0].tokens))
+        found += [_verdict(cells, cell) for _, cell in own]
+    return tuple(found)
+
+
+def _verdict(cells: TaskCells, cell: Cell) -> TaskVerdict:
+    s = cell.setting
+    scratch = cells.reference(cell) if s.start == "pretrained" else None
+    there = cells.of(s.task, labels=s.labels, start="checkpoint")
+    checkpoint = next((other for other in there if other is not cell), None)
+    baseline = baseline_of(cell)
+    return TaskVerdict(
+        s.task, cells.study.metric(s.task), cell,
+        scratch, gap(cell, scratch) if scratch else None,
+        checkpoint, gap(cell, checkpoint) if checkpoint else None,
+        baseline, over(cell, baseline) if baseline else None,
+        over(scratch, baseline) if baseline and scratch else None,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ClearFrom:
+    """The sizes at which the gain over scratch is beyond the noise: `tokens` and all larger ones; None: none.
+
+    below: the largest measured size that is smaller, where it is not yet; None where the smallest is enough.
+    """
+
+    tokens: int | None
+    below: int | None
+
+
+def clear_from(every: Sequence[TaskVerdict], at: TaskVerdict) -> ClearFrom | None:
+    """For the recipe and labels of a verdict, read off `by_size`; None where one size was measured, or no gain."""
+    s = at.cell.setting
+    own = [v for v in every if (v.task, v.cell.setting.line, v.cell.setting.labels) == (s.task, s.line, s.labels)]
+    if len(own) < 2 or at.over_scratch is None:
+        return None
+    tokens = None
+    for v in sorted(own, key=lambda v: -v.cell.setting.tokens):
+        if v.over_scratch is None or v.over_scratch.verdict != "better":
+            return ClearFrom(tokens, v.cell.setting.tokens)
+        tokens = v.cell.setting.tokens
+    return ClearFrom(tokens, None)
 
 
 def leading(every: Sequence[TaskVerdict]) -> tuple[TaskVerdict, ...]:

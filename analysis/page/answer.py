@@ -12,6 +12,7 @@ from analysis.contrasts.noise import noise_of
 from analysis.contrasts.ranking import Ranking, rank
 from analysis.downstream import words
 from analysis.downstream.downstream import Downstream, analysed
+from analysis.downstream.headline import headline as headline_of_tasks
 from analysis.downstream.task_study import TaskStudy
 from analysis.page.caveats import find_caveats
 from analysis.page.headline import headline_of, test_sentence
@@ -53,7 +54,7 @@ def answer(study: Study, tasks: TaskStudy | None = None) -> Answer:
     if tasks is None:
         return _of_losses(study)
     found = analysed(tasks)
-    headline, caveats = words.headline(found), tuple(words.caveats(found))
+    headline, caveats = headline_of_tasks(found), tuple(words.caveats(found))
     if not study.points:
         return Answer(headline, None, None, (), (), caveats, downstream=found)
     if not _compares_losses(study):

@@ -28,7 +28,16 @@ def find_caveats(study: Study, fits: Sequence[Fit], found: Sequence[Contrast], b
 
     beside_tasks: the study is of tasks as well, so those that are of the loss alone say so.
     """
-    of_losses = [*_noise_caveats(study, fits), *_fit_caveats(study, fits), *_contrast_caveats(study, found)]
+    if beside_tasks and fits and all(_is_bare(fit) for fit in fits):
+        count = len({p.tokens for p in study.points})
+        of_losses = [
+            say("{count} sizes without repeated seeds of pretraining are too few to fit a law or to test one: which "
+                "recipe is best may be chance, and no interval is known.", count=count),
+            *_contrast_caveats(study, found),
+        ]  # fmt: skip
+    else:
+        of_losses = [*_noise_caveats(study, fits), *_fit_caveats(study, fits), *_contrast_caveats(study, found),
+                     *_few_sizes(study)]  # fmt: skip
     if beside_tasks:
         of_losses = [say("Of the loss: {caveat}", caveat=caveat) for caveat in of_losses]
     return [
@@ -237,7 +246,12 @@ def _contrast_caveats(study: Study, found: Sequence[Contrast]) -> list[str]:
                     a=c.a, b=c.b, check=number_text(c.check, 3), interval=estimate_text(m),
                 )
             )  # fmt: skip
-    return [*said, *_at_other_models(study, found), *_many(study, found), *_few_sizes(study)]
+    return [*said, *_at_other_models(study, found), *_many(study, found)]
+
+
+def _is_bare(fit: Fit) -> bool:
+    """Whether neither a law nor the noise is known of a curve: one sentence says it all."""
+    return fit.status is Status.TOO_FEW_POINTS and not fit.noise.is_known
 
 
 def _pair(c: Contrast) -> str:

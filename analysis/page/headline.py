@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 
 from analysis.contrasts.contrast import Contrast, Decision, compare
-from analysis.contrasts.curves import Curve, measured_curve
 from analysis.contrasts.fit import Fit, HeldOut
 from analysis.contrasts.ranking import MANY, Ranking, none_of, unknown
 from analysis.fitting.result import Estimate
+from analysis.page.doubling import last_doubling
 from analysis.page.labels import count_text
 from analysis.page.language import listed, say
 from analysis.page.table import estimate_text, number_text
@@ -25,7 +25,7 @@ def headline_of(
 ) -> tuple[str, Contrast | None]:
     """The sentence, and the contrast that it rests on."""
     if not on_target:
-        return _doubling(study, fits), None
+        return last_doubling(study, fits), None
     if ranking is None:
         c = next((c for c in on_target if not c.refused), on_target[0])
         if not c.refused:
@@ -229,36 +229,6 @@ def _range(m: Estimate) -> str:
     if has_lo and has_hi:
         return say("{lo} to {hi}", lo=lo, hi=hi)
     return say("above {lo}", lo=lo) if has_lo else say("below {hi}", hi=hi) if has_hi else say("without limit")
-
-
-def _doubling(study: Study, fits: Sequence[Fit]) -> str:
-    """For one recipe: what the last doubling of D bought, and how well the held-out size was predicted."""
-    fit = fits[0]
-    curve: Curve = fit if fit.holds else measured_curve(study.points_of(fit.recipe, fit.domain), fit.noise)
-    top = curve.span[1]
-    if top / 2 < curve.span[0]:
-        return say(
-            "Cannot tell what more tokens bring: the sizes on {domain} span less than a doubling.", domain=fit.domain
-        )
-    at_half, at_top = float(curve.loss(top / 2)), float(curve.loss(top))
-    weights = {size: weight * at_half for size, weight in curve.response(top / 2).items()}
-    for size, weight in curve.response(top).items():
-        weights[size] = weights.get(size, 0.0) - weight * at_top
-    gain, half = at_half - at_top, curve.half_width(weights)
-    interval = say("95 % interval {lo} to {hi}", lo=f"{gain - half:.3f}", hi=f"{gain + half:.3f}")
-    if not curve.noise.is_known:
-        interval = say("no interval without repeated seeds")
-    text = say(
-        "Doubling the tokens from {half} to {top} lowers the loss on {domain} by {gain} nats per token ({interval})",
-        half=count_text(top / 2), top=count_text(top), domain=fit.domain, gain=f"{gain:.3f}", interval=interval,
-    )  # fmt: skip
-    if not (fit.holds and fit.held_out):
-        return say("{sentence}.", sentence=text)
-    test = fit.held_out[-1]
-    return say(
-        "{sentence}; the held-out {tokens} tokens were predicted within {error}.",
-        sentence=text, tokens=count_text(test.tokens), error=_percent(test.error),
-    )  # fmt: skip
 
 
 def _percent(share: float) -> str:

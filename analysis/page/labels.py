@@ -27,7 +27,8 @@ HARMS = {
 
 def count_text(count: float) -> str:
     """A count for people: 62.5k, 1M, 2.05B."""
-    count = float(f"{count:.3g}")  # 999,936 is 1M, not 1e+03k
+    near = float(f"{count:.1g}")  # 999,424 tokens are 1M in whole batches
+    count = near if abs(near - count) < 1e-3 * count else float(f"{count:.3g}")
     for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if count >= size:
             return f"{count / size:.3g}{unit}"

@@ -28,13 +28,14 @@ OF_TASKS = (
     "task_upstream",
     "task_methods",
     "task_compression",
+    "noise",
     "task_classes",
     "task_runs",
 )
 """The files of `analysis/sections` that need no pretraining beside them."""
 
 ORDER = (
-    *OF_TASKS[:-2],
+    *OF_TASKS[:-3],
     "curves",
     "residuals",
     "learning_rates",
@@ -170,7 +171,8 @@ def lead_drawing(study: Study, results: Answer, found: Iterable[Section]) -> Dra
     answering = "learning-rates" if results.lr_check else None if study.points and has_curves(study) else "ranking"
     if results.downstream is not None:
         drawn = {drawing.name: drawing for section in found for drawing in section.drawings}
-        for name in ("task_tokens", "task_labels"):
+        names = ("task_tokens", "task_labels")
+        for name in reversed(names) if results.downstream.is_of_labels else names:
             if name in drawn:
                 return drawn[name]
         caption = say(

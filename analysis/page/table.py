@@ -28,6 +28,11 @@ class Quantity(Estimate):
     up_to: float = math.inf
 
     @property
+    def plain(self) -> dict[str, float | None]:
+        """For programs, null where the data set no limit: below the smallest that was measured no amount is known."""
+        return {name: end or None for name, end in Estimate(self.value, self.lo, self.hi).plain.items()}
+
+    @property
     def is_told(self) -> bool:
         """Whether the data set it a limit."""
         return not math.isnan(self.value) and (self.lo > 0 or math.isfinite(self.hi))
@@ -81,7 +86,7 @@ class Table:
         for column, cells in zip(self.columns, every, strict=True):
             name = str(in_english(column))
             if any(issubclass(kind, Estimate) for kind in set(map(type, cells))):
-                ends = [(x.value, x.lo, x.hi) if isinstance(x, Estimate) else (x, None, None) for x in cells]
+                ends = [tuple(x.plain.values()) if isinstance(x, Estimate) else (x, None, None) for x in cells]
                 header += [name, f"{name} lo", f"{name} hi"]
                 columns += [[end[k] for end in ends] for k in range(3)]
             else:
@@ -129,7 +134,8 @@ def number_text(value: float, digits: int = 4) -> str:
 def estimate_text(estimate: Estimate) -> str:
     """value (lo to hi), to as many places as the interval is wide; an end without limit is said in words.
 
-    An end is not rounded to the value that would tell nothing (0, of a multiplier 1) by the last two of its places.
+    No end is rounded to the value that would tell nothing (0, of a multiplier 1) by the last two of its places: not
+    where the interval is beyond it, nor where it is hardly within.
     """
     value, lo, hi = estimate.value, estimate.lo, estimate.hi
     ends = [end for end in (value, lo, hi) if math.isfinite(end)]
@@ -138,7 +144,7 @@ def estimate_text(estimate: Estimate) -> str:
     if value and math.isfinite(value):  # a value is never rounded away to 0
         places = max(places, -math.floor(math.log10(abs(value))))
     nothing = 1.0 if isinstance(estimate, Multiplier) else 0.0
-    if math.isfinite(lo) and math.isfinite(hi) and (lo - nothing) * (hi - nothing) > 0:
+    if math.isfinite(lo) and math.isfinite(hi) and lo != nothing != hi:
         nearest = min(abs(lo - nothing), abs(hi - nothing))
         places = max(places, min(places + 2, math.ceil(-math.log10(2 * nearest))))
     places = min(6, places)
@@ -146,7 +152,7 @@ def estimate_text(estimate: Estimate) -> str:
     def text(end: float) -> str:
         if not math.isfinite(end):
             return say("no limit")
-        return f"{end:.3g}" if abs(end) >= 1e7 else f"{end:,.{places}f}"
+        return f"{end:.3g}" if abs(end) >= 1e7 else f"{round(end, places) + 0.0:,.{places}f}"  # no -0.000
 
     if isinstance(estimate, Multiplier) and lo <= 0:  # a multiplier has no lower end than 0
         lo = -math.inf

@@ -39,21 +39,29 @@ def section(study: Study, results: Answer) -> Section | None:
         return None
     figure = tokens_figure(found, study)
     caption = say(
-        "The deciding metric of each task against tokens of pretraining, with the most labels. Large marks: means over "
-        "seeds, small ones: runs. Bands: 95 % interval of the curve from seeds. Dashed: without pretraining, with the "
-        "interval of seeds and test rows; dotted: the baseline, with its own."
+        "The deciding metric of each task against tokens of pretraining, with the most labels, and with fewer where a "
+        "line says so. Large marks: means over seeds, small ones: runs. Bands: 95 % interval of the curve from seeds. "
+        "Dashed: without pretraining, with the interval of seeds and test rows; dotted: the baseline, with its own."
     )
-    best = tables.best_table(found)
+    best, recipes = tables.best_table(found), found.study.starts("pretrained")
+    has_sizes = len(found.sizes) > len(found.verdicts)
+    second = say("The second table has every size of pretraining and every number of labels.")
     return Section(
         "downstream",
         say("Tasks"),
         points=(*scratch_sentences(found), *best_sentences(found)),
         drawings=(Drawing("task_tokens", caption, figure),) if figure else (),
-        tables=(tables.verdict_table(found), *((best,) if best.rows else ())),
+        tables=(
+            tables.verdict_table("tasks", found.verdicts),
+            *((tables.verdict_table("task_sizes", found.sizes),) if has_sizes else ()),
+            *((best,) if best.rows else ()),
+        ),
         files=(tables.curve_table(found),) if found.over_tokens or found.over_labels else (),
         notes=(
+            *((second,) if has_sizes else ()),
             say("Intervals hold 95 % and take in both the spread between seeds and the rows of the test set."),
             _rows_note(found),
+            *((say("All were pretrained on one recipe: {recipe}.", recipe=recipes[0]),) if len(recipes) == 1 else ()),
         ),
         facts=facts(found),
     )

@@ -28,8 +28,9 @@ def section(study: Study, results: Answer) -> Section | None:
     floor = study_floor(study)
     if floor is None:
         text = say(
-            "Repeat a seed first: without the noise between seeds, no interval can be given and no run be weighed. Two "
-            "further seeds of each recipe at the largest size are the least that helps."
+            "Repeat a seed of pretraining first: without the noise between them, no interval of the loss can be given "
+            "and no run of pretraining be weighed. Two further seeds of each recipe at the largest size are the least "
+            "that helps."
         )
         return Section("next_runs", title, (text,))
     try:

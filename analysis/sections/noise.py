@@ -1,7 +1,8 @@
-"""The noise floor: how much the loss varies between seeds."""
+"""The noise floor: how much a loss, and the metric of a task, vary between seeds."""
 
 from __future__ import annotations
 
+from analysis.downstream.tables import noise_table
 from analysis.page.answer import Answer
 from analysis.page.language import say
 from analysis.page.table import Cell, Table
@@ -10,11 +11,27 @@ from analysis.sections.section import Section
 
 
 def section(study: Study, results: Answer) -> Section | None:
-    """What is known of the noise on the target domain, and a row per domain; None where no loss is compared."""
-    if not results.fits:
-        return None
-    table = _table(study, results)
-    return Section("noise", say("Noise floor"), (_sentence(study, results),), tables=(table,) if table.rows else ())
+    """What is known of the noise on the target domain, and a row per domain and per task; None where nothing is asked.
+
+    Beside tasks, a loss without repeated seeds is left to the caveats.
+    """
+    tables, texts = [], []
+    of_tasks = None if results.downstream is None else noise_table(results.downstream)
+    losses = _table(study, results)
+    if losses.rows or (results.fits and of_tasks is None):
+        texts.append(_sentence(study, results))
+    if of_tasks is not None and of_tasks.rows:
+        texts.append(
+            say(
+                "Of tasks, in hundredths of the metric: the standard deviation of one run between seeds, pooled over "
+                "the settings with the most labels, and that which the test rows make. The last column is the gain "
+                "from which on pretraining is told from its absence: half the widest interval of the two."
+            )
+        )
+        tables.append(of_tasks)
+    if losses.rows:
+        tables.insert(0, losses)
+    return Section("noise", say("Noise floor"), tuple(texts), tables=tuple(tables)) if texts else None
 
 
 def _sentence(study: Study, results: Answer) -> str:

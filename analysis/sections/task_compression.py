@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.downstream import tables
+from analysis.downstream import cost_tables
 from analysis.downstream.figures import tradeoff_figure
 from analysis.page.answer import Answer
 from analysis.page.language import say
@@ -16,7 +16,7 @@ def section(study: Study, results: Answer) -> Section | None:
     if found is None or not found.compressions:
         return None
     figure = tradeoff_figure(found, study)
-    back = tables.bought_back_table(found)
+    back = cost_tables.bought_back_table(found)
     caption = say(
         "The metric against the size of the model, before (hollow) and after compression, of the largest pretraining. "
         "Bars: 95 % interval of what compression changed."
@@ -30,6 +30,6 @@ def section(study: Study, results: Answer) -> Section | None:
         say("Quality against cost"),
         (text,) if back.rows else (),
         drawings=(Drawing("task_compression", caption, figure),) if figure else (),
-        tables=(tables.cost_table(found), *((back,) if back.rows else ())),
-        files=(tables.full_cost_table(found),),
+        tables=(cost_tables.cost_table(found), *((back,) if back.rows else ())),
+        files=(cost_tables.full_cost_table(found),),
     )

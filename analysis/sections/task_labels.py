@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from analysis.downstream import tables
 from analysis.downstream.figures import labels_figure
+from analysis.downstream.words import transfer_sentences
 from analysis.page.answer import Answer
 from analysis.page.language import say
 from analysis.runs.points import Study
@@ -17,8 +18,8 @@ def section(study: Study, results: Answer) -> Section | None:
     if found is None or figure is None:
         return None
     caption = say(
-        "The deciding metric of each task against labels. Dashed: the same model without pretraining. Bands: 95 % "
-        "interval from seeds."
+        "The deciding metric of each task against labels. Dashed: the same model without pretraining; dotted: the "
+        "baseline. Bands: 95 % interval from seeds, of the baseline also from test rows."
     )
     table = tables.transfer_table(found)
     text = say(
@@ -29,6 +30,7 @@ def section(study: Study, results: Answer) -> Section | None:
         "task_labels",
         say("Labels, and how many of them pretraining replaces"),
         (text,) if table.rows else (),
+        points=tuple(transfer_sentences(found)),
         drawings=(Drawing("task_labels", caption, figure),),
         tables=(table,) if table.rows else (),
     )

@@ -218,11 +218,11 @@ def test_classes_of_the_best_setting_are_told(tmp_path: Path) -> None:
     assert run.classes["label 24"].f1 is None
     (part,) = (part for part in written.page.parts if part.section.key == "task_classes")
     assert [len(table.rows) for table in (*part.tables, *part.files)] == [20, 25]
-    shown = {row[1] for row in part.tables[0].rows}
+    shown = {row[2] for row in part.tables[0].rows}
     assert "label 23" in shown  # of the lowest F1
     assert "label 0" not in shown
     lines = (tmp_path / "out" / "tables" / "task_all_classes.csv").read_text().splitlines()
-    assert lines[0] == "task,class,precision,recall,F1,number in test"
+    assert lines[0] == "task,labels,class,precision,recall,F1,number in test"
     mean = float(np.mean([run.score.value for run in found.verdicts[0].cell.runs]))
     assert float(lines[1].split(",")[4]) == pytest.approx(mean, abs=6e-4)
 
@@ -237,7 +237,7 @@ def test_one_pretraining_beside_its_tasks_makes_no_empty_section_of_losses(tmp_p
     assert "loss" not in written.headline
     assert written.page.lead.name == "task_scores"
     keys = {part.section.key for part in written.page.parts}
-    assert not keys & {"curves", "residuals", "fits", "noise", "ranking", "contrasts", "decision"}
+    assert not keys & {"curves", "residuals", "fits", "ranking", "contrasts", "decision"}
     assert {"downstream", "exposure", "runs", "task_runs", "held_fixed"} <= keys
     assert not any("Only 1 size" in text or "which recipe" in text for text in written.results.caveats)
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["headline"] == written.headline
