@@ -213,17 +213,19 @@ def student_of(teacher: FinetuneSpec, method: Distillation) -> FinetuneSpec:
     )
 
 
-def _check_student(teacher: FinetuneSpec, method: Distillation) -> None:
-    """ValueError if a student is no smaller than its teacher, or cannot learn what it is to learn."""
-    model, kind, family = teacher.parent, method.student.kind, teacher.parent.anatomy.family
-    sizes = [
-        found.num_params + found.embedding_params
-        for found in (student_of(teacher, method).parent.anatomy, model.anatomy)
-    ]
+def check_is_smaller(teacher: FinetuneSpec, method: Distillation) -> None:
+    """ValueError if a student is no smaller than its teacher. Asked of a new run alone: there are records of others."""
+    student, model = (tuned.parent.anatomy for tuned in (student_of(teacher, method), teacher))
+    sizes = [found.num_params + found.embedding_params for found in (student, model)]
     if sizes[0] >= sizes[1]:
         raise ValueError(
             f"compress.student must be smaller than its teacher of {sizes[1]} weights, got one of {sizes[0]}"
         )
+
+
+def _check_student(teacher: FinetuneSpec, method: Distillation) -> None:
+    """ValueError if a student cannot learn what it is to learn."""
+    model, kind, family = teacher.parent, method.student.kind, teacher.parent.anatomy.family
     if teacher.task.kind == "generation" and kind not in WRITERS:
         raise ValueError(f"compress.student.kind must be one that writes, of {list(TRAINS['clm'])}, got {kind}")
     reads_two = teacher.task.kind == "qa" or getattr(teacher.task, "second", None) is not None

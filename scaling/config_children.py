@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from scaling.child import AnySpec, CompressSpec, FinetuneSpec, LinearDecay, Measuring, TaskBatch
-from scaling.compression import Compression, Heads
+from scaling.child import AnySpec, CompressSpec, FinetuneSpec, LinearDecay, Measuring, TaskBatch, check_is_smaller
+from scaling.compression import Compression, Distillation, Heads
 from scaling.config_errors import ConfigError, checked, lines_of
 from scaling.data.pretrained import num_heads
 from scaling.identity import digest
@@ -121,6 +121,8 @@ def children(
         )
         if isinstance(wanted.compress, Heads) and isinstance(pretraining.model, Checkpoint):
             wanted.compress.num_cut(num_heads(pretraining.model))
+        if isinstance(wanted.compress, Distillation):
+            check_is_smaller(tuned, wanted.compress)
         specs.append(compressed.model_copy(update={"name": name or default_name(compressed)}))
     return specs
 

@@ -30,7 +30,7 @@ def prepare_all(planned: Sequence[Planned], cache: Path, report: Callable[[str],
 
     ValueError, in one line, for what is wrong with a source or a task, or for a library that is not there.
     """
-    prepared, rows = {}, TaskRows(cache)
+    prepared, rows = {}, RowCounts(cache)
     for run in planned:
         spec = run.spec
         if isinstance(spec, RunSpec):
@@ -45,7 +45,7 @@ def prepare_all(planned: Sequence[Planned], cache: Path, report: Callable[[str],
     return prepared
 
 
-class TaskRows:
+class RowCounts:
     """How many rows children train on, counted once for all seeds: those differ by a few, where labels are balanced."""
 
     def __init__(self, cache: Path) -> None:

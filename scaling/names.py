@@ -18,8 +18,11 @@ from scaling.recipe import Degrader
 from scaling.spec import RunSpec
 from scaling.status import short
 
+MOST = 64
+"""Characters of a name."""
+
 MOST_OF_WORDS = 30
-"""Characters of a name that say in what runs of one sweep differ."""
+"""Of these, those that say in what runs of one sweep differ."""
 
 
 def told_apart(specs: Sequence[AnySpec]) -> list[AnySpec]:
@@ -96,8 +99,10 @@ def _word(key: str, value: Any) -> str:
 def default_name(spec: AnySpec, words: Sequence[str] = ()) -> str:
     """The name of a run for which the user has none. words: what else it is to say."""
     if isinstance(spec, CompressSpec):
-        return _compress_name(spec, words)
-    return _finetune_name(spec, words) if isinstance(spec, FinetuneSpec) else _pretrain_name(spec, words)
+        name = _compress_name(spec, words)
+    else:
+        name = _finetune_name(spec, words) if isinstance(spec, FinetuneSpec) else _pretrain_name(spec, words)
+    return name[-MOST:].lstrip("-._")  # seeds of many digits may make it longer
 
 
 def _pretrain_name(spec: RunSpec, words: Sequence[str]) -> str:
@@ -176,4 +181,4 @@ def _compress_name(spec: CompressSpec, words: Sequence[str]) -> str:
     label = compress.kind if dose is None else f"{compress.kind}{dose * 100:.3g}"
     if isinstance(compress, Distillation):
         label = f"distilled{compress.student.hidden_size}x{compress.student.num_layers}"
-    return _joined([label, *words], spec.parent.name, 64)
+    return _joined([label, *words], spec.parent.name, MOST)

@@ -15,12 +15,12 @@ from pathlib import Path
 from rich.console import Console
 
 from scaling.away import chains_of, prepare_away, run_away
-from scaling.child import AnySpec, job_type, parent_of
+from scaling.child import AnySpec, job_type, parent_of, read_spec
 from scaling.data.card import write_data_card
 from scaling.data.prepare import is_prepared
 from scaling.devices import seats
 from scaling.files import write_json
-from scaling.gates import TaskRows, check_all, prepare_all
+from scaling.gates import RowCounts, check_all, prepare_all
 from scaling.identity import directory_name, fingerprint, trunk_identity
 from scaling.launch import DISK_EXIT_CODE, exit_reason, launch, modules_of, run_warnings, start_server
 from scaling.launchers.here import Here, OnThisMachine
@@ -160,6 +160,8 @@ def plan_runs(specs: Iterable[AnySpec], runs: Path) -> list[PlannedRun]:
             is_needed = read_status(run_dir).state != "complete" or fingerprint(parent) in asked
             if is_needed or read_status(parent_dir).state == "complete":
                 add(parent)
+        if run_dir.name != directory_name(spec):  # what there is of a run keeps its name
+            spec = spec.model_copy(update={"name": read_spec(run_dir / "spec.json").name})
         planned[fingerprint(spec)] = PlannedRun(spec, run_dir, parent_dir)
 
     for spec in asked.values():
@@ -183,7 +185,7 @@ def _show_plan(planned: list[PlannedRun], runs: Path, cache: Path, console: Cons
         console.print(plan_table(trained, [unique_tokens(spec, cache) for spec, _ in trained]))
         write_plan(runs / "plan.json", [spec for spec, _ in trained])
     if children:
-        counted = TaskRows(cache)
+        counted = RowCounts(cache)
         console.print(children_table(children, [counted.num_rows(spec) for spec, _ in children]))
     # Of other runs the data is not there to tell.
     ready = [run for run in planned if isinstance(run.spec, RunSpec) and is_prepared(run.spec, cache)]

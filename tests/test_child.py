@@ -8,8 +8,8 @@ import pytest
 from lab import SpecMaker, tuned_on
 from pydantic import ValidationError
 
-from scaling.child import CompressSpec, FinetuneSpec
-from scaling.compression import Heads
+from scaling.child import CompressSpec, FinetuneSpec, check_is_smaller
+from scaling.compression import Distillation, Heads
 from scaling.model import anatomy
 from scaling.spec import RunSpec
 
@@ -100,7 +100,6 @@ def test_a_share_that_is_no_head_or_all_of_them_is_refused(spec: SpecMaker, frac
 @pytest.mark.parametrize(
     ("student", "of", "said"),
     [
-        ({"hidden_size": 32, "intermediate_size": 72}, {}, r"must be smaller than its teacher of \d+ weights"),
         ({"num_heads": 3}, {}, r"hidden_size must be a multiple of 2 x num_heads, got 16 and 3"),
         ({"kind": "llama"}, {"task": PAIRS}, r"kind must be bert, as its teacher"),
         ({"kind": "gpt2"}, {"objective": "mlm_nsp"}, r"kind must be bert, as its teacher"),
@@ -113,6 +112,15 @@ def test_a_student_that_cannot_be_taught_is_refused(
     assert smaller(bert(spec), {"kind": "distillation", "student": {**STUDENT, "kind": "llama"}})
     with pytest.raises(ValidationError, match=said):
         smaller(bert(spec, **of), {"kind": "distillation", "student": {**STUDENT, **student}})
+
+
+def test_a_student_as_large_as_its_teacher_is_refused_but_its_record_is_read(spec: SpecMaker) -> None:
+    tuned = bert(spec)
+    check_is_smaller(tuned, Distillation.model_validate({"student": STUDENT}))
+    same = Distillation.model_validate({"student": tuned.parent.model})
+    with pytest.raises(ValueError, match=r"must be smaller than its teacher of (\d+) weights, got one of \1"):
+        check_is_smaller(tuned, same)
+    assert smaller(tuned, same.model_dump()).compress == same
 
 
 def test_a_student_of_a_model_that_writes_writes(spec: SpecMaker) -> None:

@@ -147,6 +147,7 @@ def test_a_compression_goes_on_from_the_fine_tuning_of_each_seed(monkeypatch: py
         ([*TASK, "task.label=nothing"], "nothing"),
         ([*TASK, "method.sampling=maybe"], "method.sampling"),
         (["task=none", "method=lora", "compress=heads"], "compress needs a task"),
+        ([*TASK, "compress=distillation", "model@compress.student=tiny"], "student must be smaller than its teacher"),
     ],
 )
 def test_what_is_no_fine_tuning_is_told_in_a_line(

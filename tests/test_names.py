@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from lab import SpecMaker
+from lab import SpecMaker, tuned_on
 from pydantic import TypeAdapter
 
 from scaling.child import AnySpec, CompressSpec, FinetuneSpec
@@ -67,6 +67,17 @@ def test_a_long_name_makes_room_for_what_differs_and_keeps_size_and_seed(spec: S
     ):
         assert name.startswith("alpha75-beta25-")
         assert name.endswith(f"-learning_rate0.00{rate}-8.19k-s0")
+
+
+def test_seeds_of_many_digits_leave_a_name_short_enough(spec: SpecMaker) -> None:
+    most = 2**31 - 1
+    seeds = {"seeds.init": most, "seeds.order": 1, "seeds.subset": most}
+    for name, rate in zip(
+        names(spec, *({**LONG, **seeds, "optimizer.learning_rate": rate} for rate in (1e-3, 2e-3))), (1, 2), strict=True
+    ):
+        assert name.endswith(f"learning_rate0.00{rate}-8.19k-s{most}.1.{most}")
+    child = default_name(tuned_on(usual(spec(seeds)), seed=most))
+    assert TypeAdapter(Name).validate_python(child).endswith(f"-s{most}.1.{most}-f{most}")
 
 
 def test_a_name_that_the_user_gave_stays(spec: SpecMaker) -> None:

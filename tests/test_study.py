@@ -150,10 +150,11 @@ def test_a_link_to_a_run_that_was_removed_is_trained_anew(
 def test_what_there_is_of_a_run_is_found_under_another_name_in_its_study_and_in_no_other(
     spec: SpecMaker, runs: Path
 ) -> None:
-    run = spec(SHORT)
-    begun = runs / directory_name(spec({**SHORT, "name": "before"}))
-    write_spec(begun / "spec.json", run)
-    assert plan_runs([run], runs)[0].run_dir == begun
+    run, before = spec(SHORT), spec({**SHORT, "name": "before"})
+    begun = runs / directory_name(before)
+    write_spec(begun / "spec.json", before)
+    (found,) = plan_runs([run], runs)
+    assert (found.run_dir, directory_name(found.spec)) == (begun, begun.name)
     other = spec({**SHORT, "study.name": "other"})
     assert plan_runs([other], runs.parent / "other")[0].run_dir == runs.parent / "other" / directory_name(run)
 
