@@ -207,7 +207,7 @@ def unreadable_specs(runs: Path) -> list[tuple[Path, str]]:
         try:
             read_spec(path)
         except (OSError, ValueError) as error:
-            found.append((path, str(error).splitlines()[0]))
+            found.append((path, " ".join(str(error).split())[:300]))
     return found
 
 
