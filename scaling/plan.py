@@ -83,13 +83,14 @@ def plan_table(rows: list[tuple[RunSpec, Status]], unique: list[int | None]) -> 
     table.add_column("state", no_wrap=True)
     for name in ("D", "from trunk", "U", "epochs", "N", "FLOPs/token", "FLOPs", "memory", "time"):
         table.add_column(name, justify="right", no_wrap=True)
-    total_seconds = total_tokens = total_flops = 0.0
+    seconds_left: list[float] = []
+    total_tokens = total_flops = 0.0
     for (spec, status), from_trunk, num_unique in zip(rows, shared, unique, strict=True):
         num_tokens = spec.num_steps * spec.batch.num_tokens
         own_tokens = num_tokens - from_trunk
         seconds = own_tokens / (sorted(paces)[len(paces) // 2] if paces else _pace(spec))
         if status.state not in SETTLED:
-            total_seconds += seconds / spec.placement.runs_per_device
+            seconds_left.append(seconds)
             total_tokens += own_tokens
             total_flops += spec.flops_per_token * own_tokens
         table.add_row(
@@ -106,10 +107,12 @@ def plan_table(rows: list[tuple[RunSpec, Status]], unique: list[int | None]) -> 
             duration(seconds),
         )
     saved = sum(shared) / sum(spec.num_steps * spec.batch.num_tokens for spec in specs)
+    at_once = min(max(spec.placement.runs_per_device for spec in specs), max(1, len(seconds_left)))
     basis = "timed on runs that are complete" if paces else "a rough guess until a run has been timed"
     table.caption = (
-        f"{len(rows)} runs of pretraining; {short(total_tokens)} tokens, {total_flops:.1e} FLOPs left to train, about"
-        f" {duration(total_seconds)} ({basis}); trunks save {saved:.0%} of all tokens."
+        f"Runs of pretraining: {len(rows)}; {short(total_tokens)} tokens, {total_flops:.1e} FLOPs left to train, about"
+        f" {duration(sum(seconds_left) / at_once)}{f', {at_once} at a time' if at_once > 1 else ''} ({basis});"
+        f" trunks save {saved:.0%} of all tokens."
         " Memory: of each rank, an estimate."
     )
     if reasons := whys_no_trunk(specs):

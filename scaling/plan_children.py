@@ -70,9 +70,8 @@ def children_table(rows: list[tuple[ChildSpec, Status]], num_rows: list[int]) ->
             start,
         )
     parents = {fingerprint(spec.parent) for spec, _ in rows if parent_of(spec) is not None}
-    table.caption = "\n".join(
-        [f"{len(rows)} runs that go on from {len(parents)} others.", *_totals(rows, costs), ROUGH]
-    )
+    counted = f"Runs that go on from others: {len(rows)}, from {len(parents)} pretrained models."
+    table.caption = "\n".join([counted, *_totals(rows, costs), ROUGH])
     return table
 
 

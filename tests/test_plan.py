@@ -194,3 +194,13 @@ def test_a_plan_of_children_adds_up_what_is_left_by_kind(spec: SpecMaker) -> Non
     said = " ".join(console.export_text().split())
     assert "Fine-tuning: 2 of 3 runs left, 904 rows, 28.9k tokens" in said
     assert f"{tuned.flops_per_token * 904 * 32:.1e} FLOPs at most. Compression: 1 of 1 runs left" in said
+
+
+def test_one_run_takes_its_own_time_however_many_fit_on_a_device(spec: SpecMaker) -> None:
+    (run,) = sizes(spec, 64 * 128, placement__runs_per_device=2, schedule={"kind": "cosine", "warmup_tokens": 512})
+    timed = (run, Status(state="complete", tokens_per_second=1.0))
+    alone, both = (
+        str(plan_table([(run, Status())] * count + [timed], [None] * (count + 1)).caption) for count in (1, 2)
+    )
+    assert "about 2:16:32 (timed" in alone  # 8192 tokens at one per second
+    assert "about 2:16:32, 2 at a time (timed" in both

@@ -175,7 +175,7 @@ def test_plan_and_prepare_train_nothing(
 ) -> None:
     assert run_study(seeds(spec, 2), "plan", runs, lab.cache) == 0
     assert [path.name for path in runs.iterdir()] == ["plan.json"]
-    assert "2 runs" in capsys.readouterr().out
+    assert "Runs of pretraining: 2;" in capsys.readouterr().out
     assert run_study(seeds(spec, 2), "prepare", runs, lab.cache) == 0
     assert not list(runs.glob("run*"))
     assert list(runs.glob("data_card*"))

@@ -142,7 +142,7 @@ def test_a_plan_shows_children_and_trains_nothing(
         "scratch-",
         "mood",
         "llama, as it begins",
-        "3 runs that go on from 1",
+        "Runs that go on from others: 3, from 1 pretrained",
     ):
         assert text in shown
     assert not list(runs.glob("*/spec.json"))

@@ -23,8 +23,8 @@ def headline(found: Downstream) -> str:
     """What pretraining brings to each task with its interval, what most of it takes, and what cannot be told."""
     first = leading(found.verdicts)
     if not any(v.cell.noise.is_known for v in first):
-        said = [say("Measured: {scores}. Without repeated seeds nothing can be told from chance.",
-                    scores=listed(_bare_score(v) for v in first))]  # fmt: skip
+        said = [say("Measured: {scores}. Too few seeds are repeated to tell anything from chance: three of one setting"
+                    " would do.", scores=listed(_bare_score(v) for v in first))]  # fmt: skip
         return listed([*said, *_costs_of_compression(found)], " ")
     said = [*_over_scratch(first), *_clear_from(found, first)]
     said = [*_in_labels(found), *said] if found.is_of_labels else [*said, *_in_labels(found)]

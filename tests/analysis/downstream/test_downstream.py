@@ -283,4 +283,4 @@ def test_without_repeated_seeds_nothing_is_claimed(tmp_path: Path) -> None:
     assert {v.over_scratch.verdict for v in found.verdicts if v.over_scratch} == {"cannot tell"}
     assert found.best[0].best is None
     assert any("too few seeds of fine-tuning are repeated" in text for text in caveats(found))
-    assert "Without repeated seeds nothing can be told from chance." in headline(found)
+    assert "Too few seeds are repeated to tell anything from chance" in headline(found)
