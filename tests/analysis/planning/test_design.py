@@ -128,7 +128,7 @@ def test_the_report_of_single_seeds_asks_for_repeats_first(tmp_path: Path) -> No
     study = build_study(read_runs([str(write_study(tmp_path / "runs", demo_trees(num_seeds=1)))]))
     shown = section(study, answer(study))
     assert shown is not None
-    assert shown.paragraphs[0].startswith("Repeat a seed first")
+    assert shown.paragraphs[0].startswith("Repeat a seed of pretraining first")
     assert not shown.tables
 
 
