@@ -24,6 +24,7 @@ from scaling.spec import TRAINS, AdamW, MaskedNextSentence, NoObjective, RunSpec
 from scaling.task import AnyTask, Generation, check_metric
 
 ALONE = "wants a model that is an encoder or a decoder alone"
+"""What T5 and BART are told where a method or a compression has no place in two stacks of layers."""
 WRITERS = (*TRAINS["clm"], *ENCODER_DECODERS)
 """The families of models that write texts."""
 
