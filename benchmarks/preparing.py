@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scaling.budget import Budget
 from scaling.data.documents import content_fingerprint
 from scaling.data.filters.gopher_quality import GopherQuality
 from scaling.data.prepare import prepare
@@ -18,9 +19,11 @@ from scaling.data.tokenizer import _train
 from scaling.data.tokens import write_tokens
 from scaling.mixture import Weights
 from scaling.model import Llama
+from scaling.objective import CausalLM
 from scaling.recipe import Corpus, Recipe
 from scaling.source import Local
-from scaling.spec import AdamW, Batch, Budget, CausalLM, Cosine, RunSpec, Study, Tokenizer
+from scaling.spec import AdamW, Batch, Cosine, RunSpec, Study
+from scaling.tokenizer import Tokenizer
 
 VOCAB_SIZE = 8192
 ROUNDS = 5

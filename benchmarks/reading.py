@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from scaling.budget import Budget
 from scaling.data.packing import PackedDocuments
 from scaling.data.stream import MixtureStream
 from scaling.data.tokens import TokenStore
 from scaling.mixture import Stage
 from scaling.recipe import Shuffled
-from scaling.spec import Budget, Seeds
+from scaling.spec import Seeds
 
 NUM_DOMAINS, TOKENS_PER_DOMAIN = 16, 8_000_000
 BATCHES = ((32, 1024), (4, 128))

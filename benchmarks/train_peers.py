@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from scaling.spec import MaskedLM, RunSpec
+from scaling.objective import MaskedLM
+from scaling.spec import RunSpec
 from scaling.train.model import build_model
 
 MASK_ID, FIRST_WORD_ID = 1, 3

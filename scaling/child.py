@@ -18,9 +18,10 @@ from scaling.compression import Compression, Distillation, Heads
 from scaling.files import write_json
 from scaling.method import AdaLora, Adapter, Full, Method, Prefix, TopLayers
 from scaling.model import ENCODER_DECODERS, Checkpoint
+from scaling.objective import TRAINS, MaskedNextSentence, NoObjective
 from scaling.part import Name, Part, Share
 from scaling.placement import Placement, Precision, Zero, check_placement, needs_deepspeed
-from scaling.spec import TRAINS, AdamW, MaskedNextSentence, NoObjective, RunSpec, Study, Tracking
+from scaling.spec import AdamW, RunSpec, Study, Tracking
 from scaling.task import AnyTask, Generation, check_metric
 
 ALONE = "wants a model that is an encoder or a decoder alone"

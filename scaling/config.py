@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+from scaling.budget import Budget
 from scaling.child import AnySpec
 from scaling.config_children import CHILD_SECTIONS, Tasks, children
 from scaling.config_errors import ConfigError, checked, missing, one_line
@@ -23,21 +24,13 @@ from scaling.launchers.ray import Ray
 from scaling.launchers.slurm import Slurm
 from scaling.model import Checkpoint, Model
 from scaling.names import default_name
+from scaling.objective import TRAINS, Objective
 from scaling.part import Part
 from scaling.placement import Placement
 from scaling.recipe import Corpus
 from scaling.source import Embedded, Hub, Source
-from scaling.spec import (
-    TRAINS,
-    AdamW,
-    AnyTokenizer,
-    Batch,
-    Budget,
-    CheckpointTokenizer,
-    Objective,
-    RunSpec,
-    Schedule,
-)
+from scaling.spec import AdamW, Batch, RunSpec, Schedule
+from scaling.tokenizer import AnyTokenizer, CheckpointTokenizer
 
 Action = Literal["run", "plan", "prepare"]
 AnyLauncher = Annotated[Here | Joblib | Slurm | Ray, Field(discriminator="kind")]

@@ -10,7 +10,8 @@ from scaling.child import AnySpec, CompressSpec, FinetuneSpec
 from scaling.mixture import Weights
 from scaling.model import Checkpoint
 from scaling.recipe import Shuffled
-from scaling.spec import RunSpec, Tokenizer, WarmupStableDecay
+from scaling.spec import RunSpec, WarmupStableDecay
+from scaling.tokenizer import Tokenizer
 
 RESULTS_VERSION = 3
 """Raised when a change of code changes the numbers of an unchanged spec; part of every fingerprint."""

@@ -8,17 +8,20 @@ configuration can name Python code to run.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from scaling.budget import Budget, Proxy, repeated_domains
 from scaling.files import write_json
 from scaling.hyperparameters import Fixed, Hyperparameters
 from scaling.mixture import Stages
-from scaling.model import ENCODER_DECODERS, Anatomy, Checkpoint, Model, anatomy_of
+from scaling.model import Anatomy, Checkpoint, Model, anatomy_of
+from scaling.objective import TRAINS, MaskedLM, MaskedNextSentence, NoObjective, Objective
 from scaling.part import Name, Part, Share
 from scaling.placement import Placement, Precision, Zero, check_placement, needs_deepspeed
 from scaling.recipe import Recipe
+from scaling.tokenizer import AnyTokenizer, CheckpointTokenizer, Tokenizer
 
 # ---- what the study asks -----------------------------------------------------------------------
 
@@ -39,137 +42,6 @@ class Study(Part):
 
 
 # ---- held fixed in a study -----------------------------------------------------------------------
-
-
-class Tokenizer(Part):
-    """A tokenizer trained on training documents: `num_bytes` of text, shared evenly by `domains`.
-
-    It names its own domains, so that adding a point to a sweep retrains nothing.
-    """
-
-    kind: Literal["bpe", "wordpiece"] = "bpe"
-    vocab_size: int = Field(ge=300, le=1_000_000)
-    domains: Annotated[tuple[Name, ...], AfterValidator(lambda names: tuple(sorted(names)))] = Field(min_length=1)
-    num_bytes: int = Field(default=10_000_000, ge=1)
-
-    end_of_text_id: ClassVar[int] = 0
-    mask_id: ClassVar[int] = 1
-    pad_id: ClassVar[int] = 2
-    first_word_id: ClassVar[int] = 3
-    """The first id that is no special token."""
-
-
-class CheckpointTokenizer(Part):
-    """The tokenizer in the folder of the checkpoint that the model is.
-
-    All but the kind is filled in when a run is specified. content: a hash of its tokenizer.json. vocab_size: its ids.
-    mask_id: None if it has no mask.
-    """
-
-    kind: Literal["checkpoint"] = "checkpoint"
-    content: str
-    vocab_size: int = Field(ge=1)
-    end_of_text_id: int
-    mask_id: int | None
-    pad_id: int | None
-
-    @property
-    def first_word_id(self) -> int:
-        """The first id that can be drawn in place of a masked token.
-
-        As in BERT, any id of a vocabulary whose special tokens do not simply come first.
-        """
-        return 3 if {self.end_of_text_id, self.mask_id, self.pad_id} == {0, 1, 2} else 0
-
-
-AnyTokenizer = Annotated[Tokenizer | CheckpointTokenizer, Field(discriminator="kind")]
-
-
-class CausalLM(Part):
-    """Predict each token from those before it."""
-
-    kind: Literal["clm"] = "clm"
-
-
-class MaskedLM(Part):
-    """Predict masked tokens; of those, 80 % show the mask, 10 % a random token, 10 % themselves (BERT)."""
-
-    kind: Literal["mlm"] = "mlm"
-    mask_frac: float = Field(default=0.15, gt=0, lt=1)
-
-
-class MaskedNextSentence(Part):
-    """BERT's objective: masked LM, and whether the second half of a sequence follows its first (Devlin et al. 2019).
-
-    Sequences 2k and 2k + 1 both keep their second halves, or exchange them, with equal probability. So each token is
-    read once, as without this objective. The loss is the mean nats of a masked token plus those of a sequence's pair.
-    """
-
-    kind: Literal["mlm_nsp"] = "mlm_nsp"
-    mask_frac: float = Field(default=0.15, gt=0, lt=1)
-
-
-class NoObjective(Part):
-    """Nothing is pretrained: the model is a checkpoint whose own objective is none of ours, and is fine-tuned as it is
-    (finetune.start=initial)."""
-
-    kind: Literal["none"] = "none"
-
-
-Objective = Annotated[CausalLM | MaskedLM | MaskedNextSentence | NoObjective, Field(discriminator="kind")]
-
-TRAINS: dict[str, tuple[str, ...]] = {
-    "clm": ("llama", "gpt2"),
-    "mlm": ("bert", "modernbert"),
-    "mlm_nsp": ("bert",),
-    "none": ENCODER_DECODERS,
-}
-"""The families that an objective trains, by their kind."""
-
-
-class Epochs(Part):
-    """Domains that offer just so many unique tokens that they are read so often: {code: 4}."""
-
-    kind: Literal["epochs"] = "epochs"
-    domains: dict[Name, Annotated[float, Field(gt=0)]] = Field(min_length=1)
-
-
-class Proxy(Part):
-    """Each domain is repeated as often as a run over `num_tokens` would repeat it.
-
-    available_tokens: what each domain will hold for that run; a domain left out: what it holds here.
-    """
-
-    kind: Literal["proxy"] = "proxy"
-    num_tokens: int = Field(ge=1)
-    available_tokens: dict[Name, Annotated[int, Field(ge=1)]] = Field(default={})
-
-
-Repetition = Annotated[Epochs | Proxy, Field(discriminator="kind")]
-
-
-class Budget(Part):
-    """D and U, the two sizes of a run.
-
-    num_tokens: D, the tokens trained on; rounded down to whole batches, and logged as trained.
-    unique_tokens: U, the unique tokens offered, shared by the mixture's weights; None: all there are.
-    repetition: how often single domains are read, whatever U is.
-    max_epochs: how often any other domain may be read; 1 is repetition off, None sets no limit.
-    """
-
-    num_tokens: int = Field(ge=1)
-    unique_tokens: int | None = Field(default=None, ge=1)
-    repetition: Repetition | None = None
-    max_epochs: float | None = Field(default=1.0, ge=1)
-
-
-def repeated_domains(budget: Budget) -> frozenset[str]:
-    """The domains that a budget's repetition names."""
-    if budget.repetition is None:
-        return frozenset()
-    return frozenset(
-        budget.repetition.domains if budget.repetition.kind == "epochs" else budget.repetition.available_tokens
-    )
 
 
 class WarmupStableDecay(Part):

@@ -18,9 +18,10 @@ MODULES = {
 }
 
 LAYERS = [
-    r"scaling\.(document|files|part|source|hyperparameters|mixture|model|placement|task|method|compression)|"
+    r"scaling\.(document|files|part|source|tokenizer|hyperparameters|mixture|model|budget|placement)|"
+    r"scaling\.(task|method|compression)|"
     r"scaling\.data\.(randomness|(filters|degraders|scorers)\..*)",
-    r"scaling\.recipe",
+    r"scaling\.(recipe|objective)",
     r"scaling\.spec",
     r"scaling\.child",
     r"scaling\.(identity|memory)",

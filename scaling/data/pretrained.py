@@ -15,7 +15,7 @@ from scaling.data.rows import first_line
 from scaling.files import file_sha256
 from scaling.identity import digest
 from scaling.model import GPT2_KEYS, Checkpoint, Model, anatomy
-from scaling.spec import CheckpointTokenizer
+from scaling.tokenizer import CheckpointTokenizer
 
 WEIGHTS = "model*.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")

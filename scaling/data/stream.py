@@ -8,12 +8,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling.budget import Budget, Epochs, Proxy
 from scaling.data.interleave import interleave_stages
 from scaling.data.mixtures import weights_over
 from scaling.data.randomness import key, permutation, shuffled_within_windows, uniforms
 from scaling.mixture import Stage
 from scaling.recipe import ByLength, ByScore, Order
-from scaling.spec import Budget, Epochs, Proxy, Seeds
+from scaling.spec import Seeds
 
 ORDER_WINDOW = 256
 """Sequences within which the order seed moves them in the first epoch."""

@@ -17,7 +17,8 @@ from scaling.data.cache import build_once, read_manifest
 from scaling.data.document_sets import DocumentSet
 from scaling.data.pretrained import checked_tokenizer
 from scaling.identity import digest
-from scaling.spec import AnyTokenizer, CheckpointTokenizer, RunSpec, Tokenizer
+from scaling.spec import RunSpec
+from scaling.tokenizer import AnyTokenizer, CheckpointTokenizer, Tokenizer
 
 if TYPE_CHECKING:
     import tokenizers

@@ -38,7 +38,8 @@ from scaling.data.pretrained import TOKENIZER_FILES, checked_folder
 from scaling.data.tokenizer import END_OF_TEXT, MASK, PAD, UNKNOWN
 from scaling.files import file_sha256, write_json
 from scaling.model import GPT2_KEYS, Checkpoint
-from scaling.spec import MaskedNextSentence, RunSpec
+from scaling.objective import MaskedNextSentence
+from scaling.spec import RunSpec
 
 UNMASKED = "unmasked_sdpa"
 """torch's attention without the mask that `transformers` makes for it while torch compiles (5.17), though it says no

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from scaling.spec import AnyTokenizer, CausalLM, MaskedNextSentence, NoObjective, Objective
+from scaling.objective import CausalLM, MaskedNextSentence, NoObjective, Objective
+from scaling.tokenizer import AnyTokenizer
 from scaling.train.attention import attention_options, document_mask
 from scaling.train.model import FAMILIES, has_pairs
 from scaling.train.tensors import RowTensors

@@ -33,8 +33,9 @@ from scaling.evaluate.loss import EVALUATION_TOKENS
 from scaling.files import write_json
 from scaling.identity import digest
 from scaling.memory import memory_of
+from scaling.objective import MaskedNextSentence
 from scaling.ranks import device_of, from_rank_0, min_over_ranks, this_rank
-from scaling.spec import MaskedNextSentence, RunSpec
+from scaling.spec import RunSpec
 from scaling.train.engine import DTYPES
 from scaling.train.model import build_model
 from scaling.train.objective import Examples, TokenLoss, make_examples, num_draws

@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 from made_up import SpecMaker, sentences, write_jsonl
 
+from scaling.budget import Budget
 from scaling.data.documents import content_fingerprint
 from scaling.mixture import Weights
 from scaling.model import Llama
+from scaling.objective import CausalLM
 from scaling.recipe import Corpus, NoDecontamination, Recipe
 from scaling.source import Local, Source
-from scaling.spec import AdamW, Batch, Budget, CausalLM, Cosine, RunSpec, Study, Tokenizer
+from scaling.spec import AdamW, Batch, Cosine, RunSpec, Study
+from scaling.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="session")

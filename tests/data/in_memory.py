@@ -10,10 +10,11 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from scaling.budget import Budget, Repetition
 from scaling.data.stream import MixtureStream
 from scaling.mixture import Stage
 from scaling.recipe import Order, Shuffled
-from scaling.spec import Budget, Repetition, Seeds
+from scaling.spec import Seeds
 
 T = 4
 BASE = 10_000

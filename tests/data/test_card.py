@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from made_up import SpecMaker, prose, write_jsonl
 
+from scaling.budget import Budget, Epochs
 from scaling.data.card import budget_card, recipe_card, run_card, write_data_card
 from scaling.data.card_comparison import Kept, displaced, overlaps
 from scaling.data.degraders.duplicates import Duplicates
@@ -26,7 +27,7 @@ from scaling.data.scorers.random import RandomScore
 from scaling.mixture import Mixture, Stage, Stages, Swarm
 from scaling.recipe import ByScore, ExactDedup, NGramOverlap, NoDedup, Quality
 from scaling.source import Local, Source
-from scaling.spec import Budget, Epochs, RunSpec
+from scaling.spec import RunSpec
 
 HALVES = {"a": 0.5, "b": 0.5}
 LENIENT = Budget(num_tokens=1024, max_epochs=None)

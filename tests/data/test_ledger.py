@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_memory import BASE, Made, T, make_stream, mixtures, stages
 
+from scaling.budget import Epochs, Proxy, Repetition
 from scaling.data.ledger import ledger
-from scaling.spec import Epochs, Proxy, Repetition
 
 
 @dataclass(frozen=True)

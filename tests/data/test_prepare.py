@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from made_up import SpecMaker, prose, sentences, write_jsonl
 
+from scaling.budget import Budget
 from scaling.data import document_sets, local_files
 from scaling.data.documents import read_documents
 from scaling.data.filters.gopher_quality import GopherQuality
@@ -28,7 +29,7 @@ from scaling.data.tokens import _pieces
 from scaling.document import Document
 from scaling.recipe import ByScore, ExactDedup, NearDedup, NGramOverlap, Quality
 from scaling.source import Local, Source
-from scaling.spec import Budget, RunSpec, read_spec
+from scaling.spec import RunSpec, read_spec
 
 HALVES = {"a": 0.5, "b": 0.5}
 LENIENT = GopherQuality(min_words=5, min_mean_word_length=1, min_stop_words=0)
@@ -293,7 +294,7 @@ def test_long_texts_are_cut_where_no_token_is(monkeypatch: pytest.MonkeyPatch, s
 @pytest.fixture
 def small_bpe() -> object:
     from scaling.data.tokenizer import _train
-    from scaling.spec import Tokenizer
+    from scaling.tokenizer import Tokenizer
 
     return _train(Tokenizer(vocab_size=400, domains=("a",)), iter(sentences(50)))
 

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from in_memory import BASE, InMemory, Made, T, documents, make_stream, mixtures, stages, weights
 from numpy.typing import NDArray
 
+from scaling.budget import Budget, Epochs, Proxy
 from scaling.data.randomness import permutation, shuffled_within_windows, uniforms
 from scaling.data.stream import BLOCK_TOKENS, ORDER_WINDOW, MixtureStream, check_budget
 from scaling.recipe import Blocks, ByLength, ByScore, Order, Shuffled
-from scaling.spec import Budget, Epochs, Proxy, Seeds
+from scaling.spec import Seeds
 
 BY_SCORE = ByScore.model_validate({"scorer": {"kind": "random"}})
 ORDERS = st.sampled_from(

@@ -19,7 +19,8 @@ from scaling.data.prepare import Texts
 from scaling.data.split import side
 from scaling.data.tokenizer import TrainedTokenizer, _texts, _train, token_bytes, train_tokenizer
 from scaling.source import Local, Source
-from scaling.spec import RunSpec, Tokenizer
+from scaling.spec import RunSpec
+from scaling.tokenizer import Tokenizer
 
 
 def trained(spec: RunSpec, cache: Path) -> TrainedTokenizer:

@@ -18,7 +18,7 @@ from transformers import (
 from scaling.data.tokenizer import END_OF_TEXT, MASK, PAD, UNKNOWN, _train
 from scaling.finetune.reader import Reader, open_reader
 from scaling.model import Family
-from scaling.spec import Tokenizer
+from scaling.tokenizer import Tokenizer
 
 
 def own_reader(folder: Path, kind: str, texts: Sequence[str], family: Family, vocab_size: int = 400) -> Reader:

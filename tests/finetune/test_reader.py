@@ -16,7 +16,7 @@ from tokenizers import models, normalizers, pre_tokenizers
 from scaling.data.tokenizer import _train
 from scaling.finetune.reader import Reader, open_reader
 from scaling.model import Family
-from scaling.spec import Tokenizer
+from scaling.tokenizer import Tokenizer
 
 TEXT = ["the cat sat on the mat, 中文诗句 and the dog barked at EU officials"] * 20
 

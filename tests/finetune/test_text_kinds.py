@@ -19,8 +19,8 @@ from scaling.data.tokenizer import _train
 from scaling.evaluate.metrics import scores
 from scaling.finetune.kind import Encoded, Kind, Predict, Reader, kind_of
 from scaling.method import CrossEntropy, Focal
-from scaling.spec import Tokenizer
 from scaling.task import Alert, Classification, LocalRows, Similarity, TokenClassification
+from scaling.tokenizer import Tokenizer
 from scaling.train.model import build_model
 from scaling.train.objective import NOT_PREDICTED
 

@@ -9,7 +9,7 @@ from lab import SpecMaker
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from scaling.spec import Tokenizer
+from scaling.tokenizer import Tokenizer
 from scaling.train.model import build_model
 from scaling.train.objective import Examples, TokenLoss, make_examples, num_draws, padded_project
 

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from transformers import BertForPreTraining
 
 from scaling.data.randomness import key, uniforms
-from scaling.spec import MaskedLM, MaskedNextSentence, Tokenizer
+from scaling.objective import MaskedLM, MaskedNextSentence
+from scaling.tokenizer import Tokenizer
 from scaling.train.model import build_model
 from scaling.train.objective import TokenLoss, exchange_halves, make_examples, num_draws
 

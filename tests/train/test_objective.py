@@ -6,7 +6,8 @@ import torch
 from lab import SpecMaker
 
 from scaling.data.randomness import key, uniforms
-from scaling.spec import CausalLM, MaskedLM, Tokenizer
+from scaling.objective import CausalLM, MaskedLM
+from scaling.tokenizer import Tokenizer
 from scaling.train.model import UNMASKED, build_model
 from scaling.train.objective import (
     NOT_PREDICTED,
