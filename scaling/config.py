@@ -9,28 +9,26 @@ from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from scaling.budget import Budget
 from scaling.child import AnySpec
 from scaling.config_children import CHILD_SECTIONS, Tasks, children
 from scaling.config_errors import ConfigError, checked, missing, one_line
+from scaling.config_rules import as_ruled
 from scaling.data.documents import content_fingerprint, pin
 from scaling.data.pretrained import pinned
-from scaling.hyperparameters import Hyperparameters, Scaled, scaled_batch, value_of
 from scaling.launchers.here import Here, Joblib
 from scaling.launchers.launcher import Elsewhere, Launcher
 from scaling.launchers.ray import Ray
 from scaling.launchers.slurm import Slurm
-from scaling.model import Checkpoint, Model
+from scaling.model import Checkpoint
 from scaling.names import default_name
-from scaling.objective import TRAINS, Objective
+from scaling.objective import TRAINS
 from scaling.part import Part
-from scaling.placement import Placement
 from scaling.recipe import Corpus
 from scaling.source import Embedded, Hub, Source
-from scaling.spec import AdamW, Batch, RunSpec, Schedule
-from scaling.tokenizer import AnyTokenizer, CheckpointTokenizer
+from scaling.spec import RunSpec
+from scaling.tokenizer import CheckpointTokenizer
 
 Action = Literal["run", "plan", "prepare"]
 AnyLauncher = Annotated[Here | Joblib | Slurm | Ray, Field(discriminator="kind")]
@@ -116,7 +114,7 @@ def read_points(config: DictConfig, sources: Sources) -> list[Point]:
         elif tree["tokenizer"].get("kind") == "checkpoint":
             raise ValueError(f"tokenizer=checkpoint goes with model=checkpoint, got {tree['model']['kind']!r}")
         written = {key: tree.pop(key) for key in RECIPE if key in tree} | {"corpus": corpus}
-        rest = {**_as_ruled(tree), "name": name or "run", "content": content}
+        rest = {**as_ruled(tree), "name": name or "run", "content": content}
         spec = checked(RunSpec, {**rest, "recipe": _with_lists(written)}, {**rest, "recipe": written})
         spec = spec.model_copy(update={"recipe": spec.recipe.pinned()})
         if name is None:
@@ -212,65 +210,6 @@ def _fill_defaults(tree: dict[str, Any], corpus: Corpus) -> None:
         raise ConfigError(["objective=none goes with model=checkpoint, got a new model"])
     if tree["model"].get("kind") is None:
         tree["model"]["kind"] = USUAL_MODEL.get(tree["objective"].get("kind"))
-
-
-class _Ruled(Part):
-    """Of a run, what rules in N and D read and what they set."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    tokenizer: AnyTokenizer
-    model: Model
-    objective: Objective
-    budget: Budget
-    schedule: Schedule
-    optimizer: AdamW
-    batch: Batch
-    hyperparameters: Hyperparameters
-    placement: Placement
-
-
-def _as_ruled(tree: dict[str, Any]) -> dict[str, Any]:
-    """The tree of a run with the learning rate, batch and warmup that its rules give at its N and D, rounded once.
-
-    Before the run is checked as a whole: what is written is for the reference point, and need not fit this run. As it
-    is where a part is wrong in itself, which that check says together with all else.
-    """
-    try:
-        run = _Ruled.model_validate(tree)
-    except ValidationError:
-        return tree
-    point, placement = run.hyperparameters, run.placement
-    if not isinstance(point, Scaled):
-        return tree
-    multiple = point.batch_tokens.multiple_of
-    if multiple % (at_once := placement.ranks * (placement.micro_batch or 1)):
-        raise ValueError(
-            "hyperparameters.batch_tokens.multiple_of must be a multiple of placement.ranks x micro_batch,"
-            f" got {multiple} and {at_once}"
-        )
-    written = {
-        "learning_rate": run.optimizer.learning_rate,
-        "batch_tokens": run.batch.num_tokens,
-        "warmup_tokens": run.schedule.warmup_tokens,
-    }
-    rules = {name: getattr(point, name) for name in written}
-    told = {
-        name: rule if rule.reference is not None else rule.model_copy(update={"reference": float(written[name])})
-        for name, rule in rules.items()
-    }
-    point = point.model_copy(update=told)
-    num_params = RunSpec.model_construct(**dict(run)).num_params
-    num_sequences, num_tokens = scaled_batch(point, num_params, run.budget.num_tokens, run.batch.sequence_length)
-    learning_rate = value_of(point.learning_rate, point, num_params, num_tokens)
-    warmup_tokens = round(value_of(point.warmup_tokens, point, num_params, num_tokens))
-    return {
-        **tree,
-        "hyperparameters": point.model_dump(),
-        "batch": {**tree["batch"], "num_sequences": num_sequences},
-        "optimizer": {**tree["optimizer"], "learning_rate": learning_rate},
-        "schedule": {**tree["schedule"], "warmup_tokens": warmup_tokens},
-    }
 
 
 def _targets(tree: Any, field: str) -> Iterator[tuple[str, Any]]:

@@ -50,3 +50,8 @@ TRAINS: dict[str, tuple[str, ...]] = {
     "none": ENCODER_DECODERS,
 }
 """The families that an objective trains, by their kind."""
+
+
+def pair_params(objective: Objective, hidden_size: int) -> int:
+    """Weights of BERT's pooler, and of what tells a sequence that was exchanged; 0 without next sentences."""
+    return hidden_size * hidden_size + hidden_size + 2 * hidden_size + 2 if objective.kind == "mlm_nsp" else 0

@@ -17,7 +17,7 @@ from scaling.files import write_json
 from scaling.hyperparameters import Fixed, Hyperparameters
 from scaling.mixture import Stages
 from scaling.model import Anatomy, Checkpoint, Model, anatomy_of
-from scaling.objective import TRAINS, MaskedLM, MaskedNextSentence, NoObjective, Objective
+from scaling.objective import TRAINS, MaskedLM, MaskedNextSentence, NoObjective, Objective, pair_params
 from scaling.part import Name, Part, Share
 from scaling.placement import Placement, Precision, Zero, check_placement, needs_deepspeed
 from scaling.recipe import Recipe
@@ -282,7 +282,8 @@ class RunSpec(Part):
     @property
     def num_params(self) -> int:
         """N: parameters without embeddings."""
-        return self.anatomy.num_params + self._pair_params
+        anatomy = self.anatomy
+        return anatomy.num_params + pair_params(self.objective, anatomy.hidden_size)
 
     @property
     def predicted_frac(self) -> float:
@@ -299,16 +300,9 @@ class RunSpec(Part):
         """
         anatomy, length = self.anatomy, self.batch.sequence_length
         head = anatomy.head_params + anatomy.vocab_size * anatomy.hidden_size
-        weights = anatomy.num_params - anatomy.head_params + self.predicted_frac * head + self._pair_params / length
+        pair = pair_params(self.objective, anatomy.hidden_size)
+        weights = anatomy.num_params - anatomy.head_params + self.predicted_frac * head + pair / length
         return 6 * weights + 12 * anatomy.attention_width * anatomy.attended(length)
-
-    @property
-    def _pair_params(self) -> int:
-        """Weights of BERT's pooler, and of what tells a sequence that was exchanged."""
-        if not isinstance(self.objective, MaskedNextSentence):
-            return 0
-        h = self.anatomy.hidden_size
-        return h * h + h + 2 * h + 2
 
 
 def check_pretrains(spec: RunSpec) -> None:

@@ -35,7 +35,7 @@ LAYERS = [
     r"scaling\.compress\..*",
     r"scaling\.(launch|nodes|devices|gates|plan|plan_children|progress)",
     r"scaling\.launchers\..*",
-    r"scaling\.(study|away|names|config|config_children|config_errors)",
+    r"scaling\.(study|away|names|config|config_(children|errors|rules))",
     r"scaling\.__main__",
 ]
 """From the ground up: a module may import its own layer and those above it in this list."""
