@@ -11,12 +11,17 @@ from typing import Any
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON beside `path`, flush it to disk, then rename: a reader sees the old file or the new one."""
+    """Write JSON as `write_bytes` does."""
+    write_bytes(path, as_json(value).encode())
+
+
+def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write beside `path`, flush to disk, then rename: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(as_json(value))
+        with open(beside, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)

@@ -13,6 +13,7 @@ import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -122,12 +123,16 @@ class Engine(Protocol):
 
 
 def open_engine(
-    spec: RunSpec | FinetuneSpec, module: nn.Module, state: TrainState | None, groups: Sequence[Group] | None = None
+    spec: RunSpec | FinetuneSpec,
+    module: nn.Module,
+    state: TrainState | None,
+    groups: Sequence[Group] | None = None,
+    cache: Path | None = None,
 ) -> Engine:
     """An engine for `module` at its start, or, where it holds the weights of `state`, to go on from there.
 
     module: gives the loss of its rows' predictions [n, P], 0 where nothing is predicted; parameters that ask for no
-    gradient stay as they are. groups: those that do; None: as usual.
+    gradient stay as they are. groups: those that do; None: as usual. cache: of `PlainEngine`.
     """
     groups = [group for group in groups or usual_groups(module, spec.optimizer) if group.names]
     if spec.placement.deterministic:
@@ -139,7 +144,7 @@ def open_engine(
             log.info("zero.stage=%d on one rank shares nothing out: plain torch computes the same", spec.zero.stage)
         from scaling.train.plain import PlainEngine
 
-        return PlainEngine(spec, module, state, groups)
+        return PlainEngine(spec, module, state, groups, cache)
     from scaling.train.zero import ZeroEngine  # some seconds of imports
 
     return ZeroEngine(spec, module, state, groups)

@@ -9,8 +9,9 @@ somebody looks, and a GPU replays recorded graphs: one per update, and one per m
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,8 +22,11 @@ from scaling.child import FinetuneSpec
 from scaling.ranks import device_of
 from scaling.spec import RunSpec
 from scaling.train.batches import Batch
+from scaling.train.compiled import Compiled, usual
 from scaling.train.engine import DTYPES, MOMENTS, Group, Look, TrainState, mean_loss, seed_dropout
+from scaling.train.objective import TokenLoss
 from scaling.train.tensors import RowTensors
+from scaling.train.trunk import numerics
 
 ALIGNED_TO = 64
 """Elements at whose multiples each parameter begins: matrix units and wide loads want 16 bytes and more."""
@@ -37,9 +41,17 @@ class PlainEngine:
     """One rank of a model in training, without DeepSpeed."""
 
     def __init__(
-        self, spec: RunSpec | FinetuneSpec, module: nn.Module, state: TrainState | None, groups: Sequence[Group]
+        self,
+        spec: RunSpec | FinetuneSpec,
+        module: nn.Module,
+        state: TrainState | None,
+        groups: Sequence[Group],
+        cache: Path | None = None,
     ) -> None:
-        """An engine for `module` at its start, or, where it holds the weights of `state`, to go on from there."""
+        """An engine for `module` at its start, or, where it holds the weights of `state`, to go on from there.
+
+        cache: keeps what of pretraining is compiled; None: each process compiles by itself.
+        """
         self.device = device_of(spec)
         self._spec = spec
         self._module = module.to(self.device)
@@ -55,7 +67,11 @@ class PlainEngine:
         self._slot = torch.zeros(1, dtype=torch.int64, device=self.device)
         self._num_unseen = 0
         is_compiled, self._is_to_capture = _ways(spec, self.device)
-        self._forward = torch.compile(module, fullgraph=True, dynamic=False) if is_compiled else module
+        self._forward: Callable[..., Tensor] = module
+        if is_compiled and isinstance(module, TokenLoss) and cache is not None:
+            self._forward = Compiled(module, numerics(spec), cache)
+        elif is_compiled:
+            self._forward = usual(module)
         self._num_taken: Counter[_Shape] = Counter()
         self._recorded: _Recorded | None = None
 

@@ -24,7 +24,7 @@ from scaling.train.engine import Look, TrainState, open_engine
 from scaling.train.model import build_model, export_tokenizer, leaving_model
 from scaling.train.objective import TokenLoss
 from scaling.train.preemption import PreemptedError, Stop
-from scaling.train.probe import with_micro_batch
+from scaling.train.probe import pretraining_trial, with_micro_batch
 from scaling.train.profile import profiled
 from scaling.train.recorder import Recorder
 from scaling.train.schedule import learning_rate_factor
@@ -46,7 +46,7 @@ def pretrain(spec: RunSpec, run_dir: Path, cache: Path, stop: Stop) -> None:
     check_pretrains(spec)
     join_ranks(spec)
     try:
-        spec = with_micro_batch(spec, cache)
+        spec = with_micro_batch(spec, cache, pretraining_trial(spec))
         trunk = Trunk(spec, cache)
         start = find_start(spec, run_dir, trunk, stop)
         with Recorder(spec, run_dir, start, stop) as recorder:
@@ -62,7 +62,7 @@ def _train(
     stream = open_stream(spec, prepared)
     recorder.data(prepared, stream)
     validation = {name: packed(kept, spec.batch.sequence_length) for name, kept in prepared.validation.items()}
-    engine = open_engine(spec, _module(spec, begin.state), begin.state)
+    engine = open_engine(spec, _module(spec, begin.state), begin.state, cache=cache)
     scores, rate = Scores(spec, engine), spec.optimizer.learning_rate
     vote = Vote()
 

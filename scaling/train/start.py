@@ -11,7 +11,7 @@ from scaling.identity import fingerprint
 from scaling.ranks import any_rank, from_rank_0, min_over_ranks, this_rank
 from scaling.spec import RunSpec
 from scaling.status import read_status, write_status
-from scaling.train.checkpoint import newest_checkpoint
+from scaling.train.checkpoint import checkpoint_path, newest_checkpoint
 from scaling.train.engine import TrainState
 from scaling.train.preemption import PreemptedError, Stop
 from scaling.train.trunk import Trunk
@@ -56,6 +56,10 @@ def find_start(spec: RunSpec, run_dir: Path, trunk: Trunk, stop: Stop) -> Start:
         start = _furthest(spec, run_dir, trunk, own, here, at_most=step)
     if min_over_ranks(start.step) != step:
         raise RuntimeError(f"rank {this_rank()} finds the state of step {start.step}, rank 0 that of step {step}")
+    if step and this_rank() == 0:
+        is_own = own is not None and own.step == step
+        source = f"the checkpoint {checkpoint_path(run_dir, step).name}" if is_own else "its trunk"
+        log.info("resumed at step %d of %d, from %s", step, spec.num_steps, source)
     if start.numerics is None:
         log.warning("goes on from step %d under another placement: equal to float tolerance, not in bits", step)
     else:

@@ -77,6 +77,8 @@ def test_a_run_killed_twice_starts_at_its_checkpoint_and_not_at_the_beginning(
     lab.complete(spec({**long, **OFTEN}), tmp_path / "run")
     first_row = next(row for row in wandb_files(tmp_path / "run")[-1].history if "train/loss" in row)
     assert first_row["tokens"] == (step + 20) * 128
+    told = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+    assert f"resumed at step {step} of 400, from the checkpoint step-{step:08d}\n" in told
     lab.complete(spec(long), tmp_path / "whole")
     assert_same_bits(tmp_path / "whole", tmp_path / "run")
 
