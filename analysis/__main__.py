@@ -48,4 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     gc.disable()  # looking for cycles among a million points takes a tenth of the time, and finds none worth freeing
-    sys.exit(main())
+    code = main()
+    gc.freeze()  # nor does it at the end, where Python looks whether it is enabled or not
+    sys.exit(code)

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
@@ -35,10 +35,13 @@ class MeasuredCurve:
 
     def loss(self, D: Array | float) -> Array:
         """Loss by monotone cubic interpolation of log loss over log D; nan beyond the measured sizes."""
-        spline = PchipInterpolator(np.log(self.D), self.log_loss, extrapolate=False)
         near = np.clip(D, self.D[0] * (1 - 1e-9), self.D[-1] * (1 + 1e-9))
         inside = np.isclose(near, D, rtol=1e-8)
-        return np.where(inside, np.exp(spline(np.log(np.clip(D, self.D[0], self.D[-1])))), np.nan)
+        return np.where(inside, np.exp(self._spline(np.log(np.clip(D, self.D[0], self.D[-1])))), np.nan)
+
+    @cached_property  # a root is looked for at hundreds of D
+    def _spline(self) -> PchipInterpolator:
+        return PchipInterpolator(np.log(self.D), self.log_loss, extrapolate=False)
 
     @property
     def span(self) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The report's figures: each function draws one from results and returns it; `save` turns it into bytes.
+"""The report's figures: each function draws one from results and returns it; saving.py turns it into bytes.
 
 Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; a recipe has one colour
 everywhere. Lines are labelled where they end rather than in a legend.
@@ -6,7 +6,6 @@ everywhere. Lines are labelled where they end rather than in a legend.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 
@@ -64,16 +63,6 @@ def colours(study: Study) -> dict[str, str]:
 def markers(study: Study) -> dict[str, str]:
     """One marker per recipe: a second sign where colour fails."""
     return {recipe.label: MARKERS[i % len(MARKERS)] for i, recipe in enumerate(study.recipes)}
-
-
-def save(figure: Figure) -> tuple[bytes, bytes]:
-    """The figure as SVG and PNG, without dates or versions: the same figure gives the same bytes."""
-    svg, png = io.BytesIO(), io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-        figure.set_layout_engine("none")  # laid out once: that is most of the time of a figure
-        figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
-    return svg.getvalue(), png.getvalue()
 
 
 def headline_figure(study: Study, fits: Sequence[Fit], contrast: Contrast | None) -> Figure:

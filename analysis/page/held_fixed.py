@@ -54,13 +54,14 @@ def _shared(values: Sequence[Any]) -> str:
     first = values[0]
     if any(value is MISSING for value in values):
         return ""
-    if all(canonical(value) == canonical(first) for value in values):
+    distinct = list({canonical(value): value for value in values}.values())
+    if len(distinct) == 1:
         return _text(first)
-    if not all(isinstance(value, Mapping) for value in values):
+    if not all(isinstance(value, Mapping) for value in distinct):
         return ""
-    if len({canonical(value.get("kind")) for value in values}) > 1:
+    if len({canonical(value.get("kind")) for value in distinct}) > 1:
         return ""  # settings of two kinds of part may share a name and not a meaning
-    same = {key: first[key] for key in first if len({canonical(value.get(key)) for value in values}) == 1}
+    same = {key: first[key] for key in first if len({canonical(value.get(key)) for value in distinct}) == 1}
     return _text(same) if {*same} - {"kind"} else ""
 
 

@@ -6,7 +6,7 @@ import base64
 import pkgutil
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 
@@ -17,6 +17,7 @@ from analysis.page import figures
 from analysis.page.answer import Answer
 from analysis.page.fonts import chinese_font
 from analysis.page.language import say, speaking, spoken
+from analysis.page.saving import save_all
 from analysis.page.table import Table
 from analysis.runs.points import Study
 from analysis.sections.section import Drawing, Section
@@ -126,18 +127,19 @@ def page(study: Study, results: Answer) -> Page:
                 "The figures are in English: no font with Chinese characters was found (Debian: fonts-noto-cjk)."
             )
         names: set[str] = set()
-        first = _draw(lead, names)
-        parts = [_part(section, lead, names) for section in found]
-        return Page(study, results, first, tuple(part for part in parts if part.says_something), note)
+        shown = [drawing for section in found for drawing in section.drawings if drawing.name != lead.name]
+        drawn = _draw([lead, *shown], names)
+        parts = [_part(section, lead, drawn, names) for section in found]
+        return Page(study, results, drawn[lead], tuple(part for part in parts if part.says_something), note)
 
 
-def _part(section: Section, lead: Drawing, names: set[str]) -> Part:
+def _part(section: Section, lead: Drawing, drawn: Mapping[Drawing, Drawn], names: set[str]) -> Part:
     tables, files = (
         tuple(replace(table, name=_file_name(table.name, names, "table:")) for table in of)
         for of in (section.tables, section.files)
     )
-    shown = [drawing for drawing in section.drawings if drawing.name != lead.name]
-    return Part(section, tuple(_draw(drawing, names) for drawing in shown), tables, files)
+    shown = (drawn[drawing] for drawing in section.drawings if drawing.name != lead.name)
+    return Part(section, tuple(shown), tables, files)
 
 
 def _sections(study: Study, results: Answer) -> list[Section]:
@@ -194,10 +196,12 @@ def _section_of(name: str) -> SectionOf:
     return made
 
 
-def _draw(drawing: Drawing, names: set[str]) -> Drawn:
-    svg, png = figures.save(drawing.figure)
-    name = _file_name(drawing.name, names, "figure:")
-    return Drawn(name, drawing.caption, svg, png, float(drawing.figure.get_figwidth()))
+def _draw(drawings: Sequence[Drawing], names: set[str]) -> dict[Drawing, Drawn]:
+    drawn = {}
+    for drawing, (svg, png) in zip(drawings, save_all([each.figure for each in drawings]), strict=True):
+        name = _file_name(drawing.name, names, "figure:")
+        drawn[drawing] = Drawn(name, drawing.caption, svg, png, float(drawing.figure.get_figwidth()))
+    return drawn
 
 
 def _file_name(name: str, taken: set[str], kind: str) -> str:

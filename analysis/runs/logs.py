@@ -47,6 +47,7 @@ def find_log_files(folder: Path) -> list[tuple[Path, bool]]:
     """
     found: dict[Path, bool] = {}
     seen = set()
+    root = os.path.realpath(folder)
     for here, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(here)
         if real in seen:
@@ -57,7 +58,7 @@ def find_log_files(folder: Path) -> list[tuple[Path, bool]]:
         for name in files:
             if name.startswith("run-") and name.endswith(".wandb"):
                 path = Path(real, name)
-                found[path] = not path.is_relative_to(os.path.realpath(folder))
+                found[path] = not path.is_relative_to(root)
     return sorted(found.items())
 
 

@@ -213,22 +213,28 @@ def _pruned(tree: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
 def _labels(recipes: Sequence[Recipe], target: str, usual: Mapping[str, str]) -> list[str]:
     """A label per recipe, all different: computed weights get more digits where they need them, else a number."""
     labels: list[str] = []
+    varying = varying_paths(recipes)
     for decimals in range(3):
-        labels = [recipe_label(recipe, recipes, target, usual, decimals) for recipe in recipes]
+        labels = [_label(recipe, recipes, varying, target, usual, decimals) for recipe in recipes]
         if len(set(labels)) == len(labels):
             break
     counts = Counter(labels)
     return [f"{label} (#{i + 1})" if counts[label] > 1 else label for i, label in enumerate(labels)]
 
 
-def recipe_label(
-    recipe: Recipe, recipes: Sequence[Recipe], target: str, usual: Mapping[str, str], decimals: int = 0
+def _label(
+    recipe: Recipe,
+    recipes: Sequence[Recipe],
+    varying: Sequence[str],
+    target: str,
+    usual: Mapping[str, str],
+    decimals: int,
 ) -> str:
     """What differs, in words: "80 % docs / 20 % code, best 30 % by heuristic, U = 250k tokens".
 
-    usual: the content of each domain whose text changed between runs; a recipe on another one says so.
+    varying: the leaves in which the recipes differ. usual: the content of each domain whose text changed between runs;
+    a recipe on another one says so.
     """
-    varying = varying_paths(recipes)
     words = [_mixture(recipe, recipes, target, decimals)] if _varies("recipe.mixture", varying) else []
     for root, text in AXES:
         if _varies(root, varying):

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from planted import SIZES, demo_trees, spec, write_study
 
 from analysis.__main__ import main
-from analysis.page import fonts, page
+from analysis.page import fonts, page, saving
 from analysis.page.language import say, speaking
 from analysis.page.latex import EVERYWHERE, latex_bytes, latex_text
 from analysis.page.table import Table, csv_bytes
@@ -50,6 +50,12 @@ def test_the_page_is_in_the_order_that_a_reader_needs(english: Report) -> None:
     lines = english.path.with_suffix(".md").read_text().splitlines()
     titles = ["Caveats", *(part.section.title for part in english.page.parts)]
     assert [line[3:] for line in lines if line[:3] == "## "] == titles
+
+
+def test_figures_are_the_same_however_many_processes_draw(english: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    for count in (1, 2):
+        monkeypatch.setattr(saving, "_processors", lambda count=count: count)
+        assert page.page(english.study, english.results).figures == english.page.figures
 
 
 def test_every_section_has_a_place() -> None:
