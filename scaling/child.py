@@ -149,15 +149,14 @@ class FinetuneSpec(Part):
         in_epochs = math.ceil(self.schedule.num_epochs * num_rows / self.batch.num_sequences - 1e-9)
         return max(1, self.schedule.min_steps, in_epochs)
 
-    @property
-    def flops_per_token(self) -> float:
-        """Training FLOPs per token, at most: as `RunSpec.flops_per_token`, as if each row had `max_length` tokens and
-        all weights learned. Where a text is written, as if all of a row were projected onto the vocabulary."""
+    def forward_flops_per_token(self, length: int) -> float:
+        """FLOPs of a token in a row of so many, forward alone: a third of `RunSpec.flops_per_token`. Where a text is
+        written, as if all of a row were projected onto the vocabulary."""
         anatomy = self.parent.anatomy
         weights = anatomy.num_params - anatomy.head_params
         if self.task.kind == "generation":
             weights += anatomy.vocab_size * anatomy.hidden_size
-        return 6 * weights + 12 * anatomy.attention_width * anatomy.attended(self.max_length)
+        return 2 * weights + 4 * anatomy.attention_width * anatomy.attended(length)
 
     @property
     def micro_batch(self) -> int:

@@ -9,6 +9,12 @@ from pydantic import Field
 from scaling.model import Bert, Gpt2, Llama, ModernBert
 from scaling.part import Part
 
+PASS_SIZES = (1, 32)
+"""Rows that are answered at once where the time of that is measured."""
+NUM_WARMUPS = 3
+NUM_ROUNDS = 31
+"""Passes of each size, each of other rows; their median is told."""
+
 
 class Magnitude(Part):
     """The smallest weights of linear layers set to 0: `frac` of each layer's, or of all together (Han et al. 2015)."""

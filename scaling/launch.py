@@ -65,7 +65,7 @@ def start_server(modules: Sequence[str] = ("scaling.train.pretrain", "scaling.tr
     from multiprocessing.forkserver import ensure_running
 
     for ensure in (resource_tracker.ensure_running, ensure_running):  # the first lets SIGTERM through again on its way
-        with deaf_children():
+        with deaf_children(signal.SIGINT):  # while it loads modules, Ctrl-C would end it with a traceback of its own
             ensure()
     return context
 
@@ -87,6 +87,9 @@ def run_process(spec: AnySpec, run_dir: Path, cache: Path, gpus: str | None = No
     """The body of a run's process: hold the folder, train, and leave a status whatever happens."""
     if gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus  # CUDA reads it when it starts, after the fork
+    # Libraries find the usual way to start processes, not that by which this one was started: there each of their locks
+    # (of torch's compiler, of progress bars) has a name, which is left behind and complained of where a run is killed.
+    multiprocessing.set_start_method(None, force=True)
     stop = Stop()
     stop.listen()
     _end_with_parent()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
+from scaling.child import FinetuneSpec
 from scaling.spec import RunSpec
 
 MASTER_BYTES = 4
@@ -35,10 +36,14 @@ def memory_of(spec: RunSpec) -> Memory:
 
     Activations, see `_activations`. What CUDA and its libraries take for themselves, up to 1 GB, is not in it.
     """
-    anatomy, stage, ranks = spec.anatomy, spec.zero.stage, spec.placement.ranks
-    num_params = spec.num_params + anatomy.embedding_params
-    width = _bytes_of(spec)
-    shared = num_params // (ranks if stage >= 1 else 1)
+    num_params = spec.num_params + spec.anatomy.embedding_params
+    return replace(state_of(spec, num_params, num_params), activations=_activations(spec))
+
+
+def state_of(spec: RunSpec | FinetuneSpec, num_params: int, num_learning: int) -> Memory:
+    """The same without activations, of so many parameters, of which so many learn: the others are weights alone."""
+    stage, ranks, width = spec.zero.stage, spec.placement.ranks, _bytes_of(spec)
+    shared = num_learning // (ranks if stage >= 1 else 1)
     is_on_device = spec.zero.offload_optimizer.device == "none"
     are_weights_on_device = spec.zero.offload_param.device == "none"
     has_masters = width < MASTER_BYTES or (stage >= 1 and spec.needs_deepspeed)
@@ -46,8 +51,8 @@ def memory_of(spec: RunSpec) -> Memory:
         weights=width * num_params // (ranks if stage == 3 else 1) if are_weights_on_device else 0,
         masters=MASTER_BYTES * shared if has_masters and is_on_device else 0,
         moments=2 * MASTER_BYTES * shared if is_on_device else 0,
-        gradients=width * num_params // (ranks if stage >= 2 else 1) + MASTER_BYTES * shared,
-        activations=_activations(spec),
+        gradients=width * num_learning // (ranks if stage >= 2 else 1) + MASTER_BYTES * shared,
+        activations=0,
     )
 
 
@@ -71,6 +76,6 @@ def _activations(spec: RunSpec) -> int:
     return tokens * kept * width + logits + masks
 
 
-def _bytes_of(spec: RunSpec) -> int:
+def _bytes_of(spec: RunSpec | FinetuneSpec) -> int:
     """Bytes of a number that is computed with."""
     return 4 if spec.precision == "fp32" else 2

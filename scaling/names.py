@@ -21,6 +21,9 @@ from scaling.status import short
 MOST = 64
 """Characters of a name."""
 
+SEPARATOR = re.compile(r"(?<!\de)-")
+"""What stands between the words of a name; the minus of `1e-05` is none."""
+
 MOST_OF_WORDS = 30
 """Of these, those that say in what runs of one sweep differ."""
 
@@ -102,7 +105,23 @@ def default_name(spec: AnySpec, words: Sequence[str] = ()) -> str:
         name = _compress_name(spec, words)
     else:
         name = _finetune_name(spec, words) if isinstance(spec, FinetuneSpec) else _pretrain_name(spec, words)
-    return name[-MOST:].lstrip("-._")  # seeds of many digits may make it longer
+    return _last_words(name, MOST)  # seeds of many digits may make it longer
+
+
+def _first_words(name: str, most: int) -> str:
+    """As many words of a name as there is room for, from the first on; of one that is too long its beginning."""
+    if len(name) <= most:
+        return name
+    ends = [found.start() for found in SEPARATOR.finditer(name, 0, most + 1)]
+    return name[: ends[-1] if ends else max(0, most)].rstrip("-._")
+
+
+def _last_words(name: str, most: int) -> str:
+    """As many words of a name as there is room for, the last among them; of one that is too long its end."""
+    if len(name) <= most:
+        return name
+    begins = [found.end() for found in SEPARATOR.finditer(name) if len(name) - found.end() <= most]
+    return name[begins[0] if begins else len(name) - most :].lstrip("-._")
 
 
 def _pretrain_name(spec: RunSpec, words: Sequence[str]) -> str:
@@ -122,7 +141,7 @@ def _pretrain_name(spec: RunSpec, words: Sequence[str]) -> str:
         f"s{seeds.init}" if seeds.init == seeds.order == seeds.subset else f"s{seeds.init}.{seeds.order}.{seeds.subset}"
     )
     last = [*words, short(spec.budget.num_tokens), seed]
-    return "-".join(["-".join(parts)[: 44 - sum(len(word) + 1 for word in words)].rstrip("-."), *last])
+    return "-".join([_first_words("-".join(parts), 44 - sum(len(word) + 1 for word in words)), *last])
 
 
 def _dose(step: Degrader) -> float:
@@ -147,7 +166,7 @@ def _finetune_name(spec: FinetuneSpec, words: Sequence[str]) -> str:
     if spec.start == "initial":
         start = "checkpoint" if isinstance(parent.model, Checkpoint) else f"scratch-s{parent.seeds.init}"
     parts = [
-        spec.task.name[:20].rstrip("-."),
+        _first_words(spec.task.name, 20),
         *([f"n{short(spec.num_examples)}"] if spec.num_examples else []),
         *_method_words(spec.method),
         *words,
@@ -157,8 +176,8 @@ def _finetune_name(spec: FinetuneSpec, words: Sequence[str]) -> str:
 
 def _joined(parts: Sequence[str], start: str, most: int) -> str:
     """Such words, and of the name of what a run goes on from, where it is long, the end: that says size and seed."""
-    label = "-".join(parts)[: most - 12].rstrip("-.")
-    return f"{label}-{start[-(most - 1 - len(label)) :].lstrip('-._')}"
+    label = _first_words("-".join(parts), most - 12)
+    return f"{label}-{_last_words(start, most - 1 - len(label))}"
 
 
 def _method_words(method: Method) -> list[str]:

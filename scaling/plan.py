@@ -6,6 +6,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
 
 from rich.table import Table
 
@@ -15,6 +16,7 @@ from scaling.data.prepare import is_prepared, open_stream, prepare
 from scaling.files import write_json
 from scaling.identity import apart_from_size, directory_name, fingerprint, trunk_identity, why_no_trunk
 from scaling.memory import memory_of
+from scaling.placement import Placement
 from scaling.spec import RunSpec
 from scaling.status import SETTLED, STYLES, Status, duration, short
 from scaling.train.schedule import branch_step
@@ -88,7 +90,9 @@ def plan_table(rows: list[tuple[RunSpec, Status]], unique: list[int | None]) -> 
     for (spec, status), from_trunk, num_unique in zip(rows, shared, unique, strict=True):
         num_tokens = spec.num_steps * spec.batch.num_tokens
         own_tokens = num_tokens - from_trunk
-        seconds = own_tokens / (sorted(paces)[len(paces) // 2] if paces else _pace(spec))
+        seconds = own_tokens / (
+            sorted(paces)[len(paces) // 2] if paces else flops_per_second(spec.placement) / spec.flops_per_token
+        )
         if status.state not in SETTLED:
             seconds_left.append(seconds)
             total_tokens += own_tokens
@@ -139,8 +143,17 @@ def write_plan(path: Path, specs: list[RunSpec]) -> None:
     write_json(path, {"schema": 1, "runs": runs})
 
 
-def _pace(spec: RunSpec) -> float:
-    """Tokens per second to expect of one run."""
-    placement = spec.placement
+def timed_flops_per_second(rows: Iterable[tuple[RunSpec, Status]]) -> float | None:
+    """The median of the runs that are complete; None where there is none."""
+    found = [
+        status.tokens_per_second * spec.flops_per_token
+        for spec, status in rows
+        if status.state == "complete" and status.tokens_per_second
+    ]
+    return median(found) if found else None
+
+
+def flops_per_second(placement: Placement) -> float:
+    """FLOP/s to expect of one run that has not been timed."""
     cores = placement.ranks * placement.threads if placement.threads else (os.cpu_count() or 1)
-    return FLOPS_PER_CORE * cores / placement.runs_per_device / spec.flops_per_token
+    return FLOPS_PER_CORE * cores / placement.runs_per_device

@@ -221,11 +221,14 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     for path, reason in unreadable_specs(arguments.runs):
         console.print(f"{path.parent.name}: spec.json cannot be read: {reason}", highlight=False, markup=False)
+    if arguments.once or not console.is_terminal:
+        console.print(status_table(read_runs(arguments.runs)))
+        return
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
             rows = read_runs(arguments.runs)
             live.update(status_table(rows), refresh=True)
-            if arguments.once or all(status.state != "running" for _, status in rows) or not console.is_terminal:
+            if all(status.state != "running" for _, status in rows):
                 return
             time.sleep(1)
 

@@ -26,7 +26,7 @@ from scaling.launch import DISK_EXIT_CODE, exit_reason, launch, modules_of, run_
 from scaling.launchers.here import Here, OnThisMachine
 from scaling.launchers.launcher import Elsewhere, Launcher
 from scaling.placement import Placement
-from scaling.plan import plan_table, tokens_to_train, unique_tokens, write_plan
+from scaling.plan import plan_table, timed_flops_per_second, tokens_to_train, unique_tokens, write_plan
 from scaling.plan_children import children_table
 from scaling.progress import SweepProgress
 from scaling.spec import RunSpec
@@ -186,7 +186,8 @@ def _show_plan(planned: list[PlannedRun], runs: Path, cache: Path, console: Cons
         write_plan(runs / "plan.json", [spec for spec, _ in trained])
     if children:
         counted = RowCounts(cache)
-        console.print(children_table(children, [counted.num_rows(spec) for spec, _ in children]))
+        rows = [counted.rows(spec) for spec, _ in children]
+        console.print(children_table(children, rows, timed_flops_per_second(trained)))
     # Of other runs the data is not there to tell.
     ready = [run for run in planned if isinstance(run.spec, RunSpec) and is_prepared(run.spec, cache)]
     check_all(ready, prepare_all(ready, cache, lambda line: None))

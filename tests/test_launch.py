@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
@@ -15,9 +16,13 @@ from pathlib import Path
 import pytest
 from lab import CANARY, Lab, Saboteur, SpecMaker, newest_step, points, wait_for, wandb_files
 
+from scaling import launch
+from scaling.child import AnySpec
 from scaling.launch import DISK_EXIT_CODE
+from scaling.spec import RunSpec
 from scaling.status import is_locked, read_status
 from scaling.study import plan_runs, run_study
+from scaling.train.preemption import Stop
 
 
 def processes_of(run_dir: Path) -> set[int]:
@@ -69,6 +74,51 @@ def test_the_server_loads_nothing_that_starts_cuda(lab: Lab) -> None:
     process.start()
     assert queue.get() == ["transformers.modeling_utils", "deepspeed"]
     process.join()
+
+
+def test_ctrl_c_while_the_server_loads_modules_ends_without_a_traceback() -> None:
+    code = """
+import sys, time
+from scaling.launch import start_server
+start_server(["this"])
+try:
+    print("up", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as sweep:
+        assert sweep.stdout is not None
+        assert sweep.stdout.readline() == "up\n"
+        time.sleep(0.5)
+        os.killpg(sweep.pid, signal.SIGINT)  # as a terminal does
+        _, errors = sweep.communicate(timeout=60)  # until the server, too, has ended
+    assert sweep.returncode == 130
+    assert "Traceback" not in errors
+    assert "KeyboardInterrupt" not in errors
+
+
+def name_of_a_lock(spec: RunSpec, run_dir: Path, cache: Path) -> None:
+    """A run that does nothing but to make a lock, as libraries do, and to write down its name."""
+
+    def make(spec: AnySpec, run_dir: Path, cache: Path, stop: Stop) -> None:
+        name = multiprocessing.RLock()._semlock.name  # type: ignore[attr-defined]
+        (run_dir / "lock").write_text(str(name), encoding="utf-8")
+
+    launch._run_to_an_end = make
+    launch.run_process(spec, run_dir, cache)
+
+
+def test_locks_of_libraries_have_no_names_that_a_killed_run_would_leave_behind(
+    lab: Lab, spec: SpecMaker, tmp_path: Path
+) -> None:
+    process = lab.context.Process(target=name_of_a_lock, args=(spec(), tmp_path, lab.cache))
+    process.start()
+    process.join(60)
+    assert (tmp_path / "lock").read_text(encoding="utf-8") == "None"
 
 
 def test_a_run_that_diverges_says_so_and_where(lab: Lab, spec: SpecMaker, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from lab import SpecMaker, tuned_on
 from pydantic import TypeAdapter
 
 from scaling.child import AnySpec, CompressSpec, FinetuneSpec
+from scaling.compression import Magnitude
 from scaling.identity import fingerprint
 from scaling.names import default_name, told_apart
 from scaling.part import Name
@@ -78,6 +79,30 @@ def test_seeds_of_many_digits_leave_a_name_short_enough(spec: SpecMaker) -> None
         assert name.endswith(f"learning_rate0.00{rate}-8.19k-s{most}.1.{most}")
     child = default_name(tuned_on(usual(spec(seeds)), seed=most))
     assert TypeAdapter(Name).validate_python(child).endswith(f"-s{most}.1.{most}-f{most}")
+
+
+@pytest.mark.parametrize("name", [f"{'many-' * count}words-of-a-task" for count in range(6)])
+def test_a_name_that_is_too_long_is_cut_between_words(spec: SpecMaker, name: str) -> None:
+    parent = usual(spec({"recipe.order": {"kind": "length"}, "objective.kind": "mlm", "optimizer.learning_rate": 1e-5}))
+    parent = parent.model_copy(update={"name": default_name(parent, ["learning_rate1e-05"])})
+    task = {"kind": "classification", "name": name, "rows": {"kind": "local", "train": "rows.jsonl"}}
+    tuned = usual(tuned_on(parent, task=task, method={"loss": {"kind": "focal"}, "sampling": "over"}))
+    pruned = usual(CompressSpec(name="x", study=parent.study, parent=tuned, compress=Magnitude(frac=0.25)))
+    said = ("alpha75-beta25-length-mlm-learning_rate1e-05-8.19k-s0", "focal-over-f0", "magnitude25", name)
+    whole = {word for words in said for word in words.split("-")}
+    for run in (parent, tuned, pruned):
+        assert len(run.name) <= 64
+        assert set(run.name.split("-")) <= whole, run.name
+        assert "-05-" not in run.name or "learning_rate1e-05" in run.name
+    assert tuned.name.endswith("-8.19k-s0-f0")
+    assert pruned.name.startswith("magnitude25-")
+    assert pruned.name.endswith("-s0-f0")
+
+
+def test_one_word_that_is_too_long_alone_is_cut_all_the_same(spec: SpecMaker) -> None:
+    task = {"kind": "classification", "name": "x" * 60, "rows": {"kind": "local", "train": "rows.jsonl"}}
+    name = default_name(tuned_on(usual(spec()), task=task))
+    assert name == f"{'x' * 20}-alpha75-beta25-8.19k-s0-f0"
 
 
 def test_a_name_that_the_user_gave_stays(spec: SpecMaker) -> None:

@@ -12,11 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scaling.child import ChildSpec, CompressSpec, FinetuneSpec
 from scaling.compression import Distillation, Magnitude
+from scaling.gates import TaskRows
 from scaling.memory import memory_of
 from scaling.plan import plan_table, whys_no_trunk
-from scaling.plan_children import children_table, cost_of
+from scaling.plan_children import TIMED_ROWS, children_table, cost_of
 from scaling.spec import RunSpec
-from scaling.status import Status
+from scaling.status import Status, duration
 from scaling.train.model import build_model
 
 
@@ -150,50 +151,107 @@ def distillation(parent: FinetuneSpec, num_epochs: float = 3.0, **changes: Any) 
     return Distillation.model_validate({"student": student, "num_epochs": num_epochs})
 
 
+def rows_of(num: int, mean_tokens: float = 20.0, **changes: Any) -> TaskRows:
+    return TaskRows(
+        **{"train": num, "validation": 0, "test": 0, "mean_tokens": mean_tokens, "is_tokenized": True} | changes
+    )
+
+
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "bert"])
-def test_a_token_of_a_row_costs_what_torch_counts(spec: SpecMaker, kind: str) -> None:
+def test_a_row_costs_what_torch_counts(spec: SpecMaker, kind: str) -> None:
     """Biases and norms, which torch does not count, are up to 4 % of so small a model."""
     from scaling.finetune.heads import TargetLoss, TextModel
     from scaling.method import CrossEntropy
 
     tuned = child(spec, kind)
     module = TextModel(build_model(tuned.parent), 2, 0.0, TargetLoss(CrossEntropy(), None))
-    inputs = torch.randint(3, 320, (4, tuned.max_length))
+    inputs = torch.randint(3, 320, (8, 20))
     with FlopCounterMode(display=False) as counted, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        module(inputs, targets=torch.zeros(4, 1, dtype=torch.int64)).mean().backward()
-    assert tuned.flops_per_token * inputs.numel() == pytest.approx(counted.get_total_flops(), rel=0.05)
+        module(inputs, targets=torch.zeros(8, 1, dtype=torch.int64)).mean().backward()
+    once = child(spec, kind, schedule={"num_epochs": 1.0})
+    assert cost_of(once, rows_of(8)).flops == pytest.approx(counted.get_total_flops(), rel=0.05)
 
 
 def test_a_fine_tuning_costs_its_epochs_in_whole_batches_and_no_fewer_steps_than_asked_for(spec: SpecMaker) -> None:
     tuned = child(spec)
-    cost = cost_of(tuned, 101)
-    assert (cost.num_rows, cost.num_tokens) == (304, 304 * 32)  # 3 x 101 rows, 8 a step
-    assert cost.flops == tuned.flops_per_token * 304 * 32
-    assert cost_of(child(spec, schedule={"num_epochs": 3.0, "min_steps": 50}), 101).num_rows == 400
+    cost = cost_of(tuned, rows_of(101, 20.0))
+    assert (cost.num_rows, cost.num_tokens) == (304, 304 * 20)  # 3 x 101 rows, 8 a step
+    assert cost.flops == 3 * tuned.forward_flops_per_token(20) * 304 * 20
+    assert cost_of(child(spec, schedule={"num_epochs": 3.0, "min_steps": 50}), rows_of(101)).num_rows == 400
 
 
-def test_a_distillation_costs_its_student_and_what_its_teacher_answers(spec: SpecMaker) -> None:
+def test_measuring_costs_a_forward_pass_of_each_row_that_is_measured(spec: SpecMaker) -> None:
+    tuned = child(spec, measuring={"num_evaluations": 2, "max_rows": 50})
+    learned, whole = cost_of(tuned, rows_of(8)), cost_of(tuned, rows_of(8, validation=40, test=100))
+    answered = 3 * 40 + 50
+    assert whole.flops - learned.flops == pytest.approx(answered * 20 * tuned.forward_flops_per_token(20))
+
+
+def test_what_is_frozen_costs_less(spec: SpecMaker) -> None:
+    """Of a forward pass: twice as much back where all learns, half of that for one layer of two, and so on."""
+
+    def passes(adaptation: dict[str, Any]) -> float:
+        tuned = tuned_on(spec({"model.num_layers": 2}), method={"adaptation": adaptation})
+        cost = cost_of(tuned, rows_of(80))
+        return cost.flops / cost.num_tokens / tuned.forward_flops_per_token(20)
+
+    assert [passes({"kind": kind}) for kind in ("full", "top_layers", "lora", "head")] == pytest.approx([3, 2, 2, 1])
+
+
+def test_a_compression_costs_what_it_measures_and_a_distillation_its_student_and_what_its_teacher_answers(
+    spec: SpecMaker,
+) -> None:
     tuned = child(spec)
-    whole = cost_of(tuned, 100).flops
-    assert 0 < cost_of(smaller(tuned, distillation(tuned)), 100).flops - whole / 3 < whole / 2
-    assert cost_of(smaller(tuned, distillation(tuned, num_epochs=6)), 100).num_rows == 600
-    assert cost_of(smaller(tuned, Magnitude()), 100).flops == 0
+    row = 20 * tuned.forward_flops_per_token(20)
+    measured = cost_of(smaller(tuned, Magnitude()), rows_of(100, validation=10, test=20)).flops
+    assert measured == pytest.approx(row * (2 * 30 + TIMED_ROWS))
+    plain, taught = (cost_of(smaller(tuned, how), rows_of(100)) for how in (Magnitude(), distillation(tuned)))
+    learned = cost_of(tuned, rows_of(100)).flops
+    assert 0 < taught.flops - plain.flops - learned / 3 < learned / 2
+    assert plain.num_rows == 0
+    assert cost_of(smaller(tuned, distillation(tuned, num_epochs=6)), rows_of(100)).num_rows == 600
+
+
+def children_said(rows: list[tuple[ChildSpec, Status]], *changes: Any, **told: Any) -> str:
+    console = Console(width=200, record=True)
+    counted = [rows_of(num) for num in changes] or [rows_of(100)] * len(rows)
+    console.print(children_table(rows, counted, **told))
+    return " ".join(console.export_text().split())
 
 
 def test_a_plan_of_children_adds_up_what_is_left_by_kind(spec: SpecMaker) -> None:
-    tuned = child(spec)
+    tuned = child(spec, placement={"threads": 2})
     done, left = Status(state="complete"), Status()
-    rows: list[tuple[ChildSpec, Status]] = [
-        (tuned, done),
-        (tuned, left),
-        (tuned, left),
-        (smaller(tuned, Magnitude()), left),
-    ]
-    console = Console(width=160, record=True)
-    console.print(children_table(rows, [100, 100, 200, 100]))
+    magnitude = smaller(tuned, Magnitude())
+    said = children_said([(tuned, done), (tuned, left), (tuned, left), (magnitude, left)], 100, 100, 200, 100)
+    assert "Fine-tuning: 2 of 3 runs left, 904 rows, 18.1k tokens to learn from" in said
+    flops = cost_of(tuned, rows_of(100)).flops + cost_of(tuned, rows_of(200)).flops
+    assert f"{flops:.1e} FLOPs to learn and measure, about {duration(flops / 4e10)}." in said
+    assert "Compression: 1 of 1 runs left, 0 rows, 0 tokens to learn from, " in said
+    assert "a rough guess until a run has been timed" in said
+
+
+def test_the_time_of_children_is_that_of_their_like_that_are_complete(spec: SpecMaker) -> None:
+    tuned = child(spec)
+    twice = cost_of(tuned, rows_of(200)).flops / cost_of(tuned, rows_of(100)).flops
+    timed = (tuned, Status(state="complete", seconds=1000.0))
+    said = children_said([timed, (tuned, Status())], 100, 200)
+    assert f"about {duration(1000 * twice)}. " in said
+    assert "Time: timed on runs that are complete." in said
+    pace = cost_of(tuned, rows_of(100)).flops / 500
+    said = children_said([(tuned, Status())], 100, pretraining_pace=pace)
+    assert "about 0:08:20." in said
+    assert "at the pace of the pretraining that is complete" in said
+
+
+def test_what_an_estimate_does_not_know_is_said(spec: SpecMaker) -> None:
+    tuned = child(spec)
+    assert "Tokens per row are from bytes" not in children_said([(tuned, Status())])
+    console = Console(width=200, record=True)
+    console.print(children_table([(tuned, Status())], [rows_of(100, is_tokenized=False)]))
     said = " ".join(console.export_text().split())
-    assert "Fine-tuning: 2 of 3 runs left, 904 rows, 28.9k tokens" in said
-    assert f"{tuned.flops_per_token * 904 * 32:.1e} FLOPs at most. Compression: 1 of 1 runs left" in said
+    assert "~20" in said
+    assert "Tokens per row are from bytes, 4 each, until the tokenizer is prepared." in said
 
 
 def test_one_run_takes_its_own_time_however_many_fit_on_a_device(spec: SpecMaker) -> None:

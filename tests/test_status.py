@@ -210,6 +210,7 @@ def test_the_command_prints_once_while_a_run_is_under_way_if_it_is_not_watched(
         write_status(folder, Status(state="running", tokens=1280, tokens_per_second=12_345))
         for arguments in ((), ("--once",)):
             output = show(tmp_path, *arguments)
+            assert output.endswith("\n")
             assert output.count("running") == 2  # its line, and the count
             assert "12.3k" in output
 

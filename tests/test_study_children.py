@@ -14,7 +14,9 @@ from lab import Lab, SpecMaker
 from scaling import study
 from scaling.child import AnySpec, CompressSpec, FinetuneSpec
 from scaling.compression import Magnitude
-from scaling.data.tasks.read import resolve_task
+from scaling.data.prepare import prepare_tokenizer
+from scaling.data.tasks.read import read_task, resolve_task
+from scaling.gates import RowCounts
 from scaling.identity import fingerprint
 from scaling.status import read_status, write_status
 from scaling.study import plan_runs, run_study
@@ -146,6 +148,20 @@ def test_a_plan_shows_children_and_trains_nothing(
     ):
         assert text in shown
     assert not list(runs.glob("*/spec.json"))
+
+
+def test_rows_are_as_long_as_their_bytes_say_until_there_is_a_tokenizer_to_count_with(
+    children: list[FinetuneSpec], lab: Lab, tmp_path: Path
+) -> None:
+    before = RowCounts(tmp_path / "empty").rows(children[0])
+    assert (before.train, before.validation, before.test) == (48, 6, 6)
+    assert before.mean_tokens == pytest.approx(13.8 / 4 + 2, abs=0.6)  # `gel fen pon 17`
+    prepare_tokenizer(children[0].parent, lab.cache, print)
+    after = RowCounts(lab.cache).rows(children[0])
+    assert (before.is_tokenized, after.is_tokenized) == (False, True)
+    rows = read_task(children[0].task, lab.cache).train
+    tokenizer = prepare_tokenizer(children[0].parent, lab.cache, print).load()
+    assert after.mean_tokens == pytest.approx(sum(len(tokenizer.encode(row.text).ids) + 2 for row in rows) / 48)
 
 
 def test_more_labels_than_there_are_rows_is_refused_before_anything_is_trained(

@@ -17,16 +17,19 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
+from typing import Literal
 
 import numpy as np
 from scipy import special
 
 from analysis.downstream.row_noise import Replicates, row_gap_sd, row_sd, stacked
+from analysis.downstream.score_range import SHARE, Range, range_of, score_interval
 from analysis.downstream.task_run import TaskRun
 from analysis.downstream.task_study import TaskStudy
 from analysis.fitting.result import Estimate
 from analysis.page.labels import canonical
 
+Covers = Literal["seeds and rows", "rows", "nothing"]
 Z = 1.959963984540054
 MIN_DEGREES = 2
 """Of freedom, below which seeds say too little of chance (as in analysis.contrasts.noise)."""
@@ -75,7 +78,7 @@ class Gap:
 class Cell:
     """The runs of one setting. values: the deciding metric by seed. test_sd: of one run, from its test rows alone.
 
-    replicates: a model per seed, in the order of values; None where not all runs have them.
+    replicates: a model per seed, in the order of values; None where not all runs have them. bounds: of the metric.
     """
 
     setting: Setting
@@ -84,6 +87,7 @@ class Cell:
     test_sd: float
     noise: Noise
     replicates: Replicates | None = None
+    bounds: Range = SHARE
 
     @cached_property
     def mean(self) -> float:
@@ -102,10 +106,25 @@ class Cell:
         return row_sd(self)
 
     @property
+    def covers(self) -> Covers:
+        """What the interval of `estimate` is over."""
+        if self.noise.is_known:
+            return "seeds and rows"
+        return "rows" if self.model_row_sd > 0 else "nothing"
+
+    @cached_property
+    def model_row_sd(self) -> float:
+        """The standard error that the test rows make in the mean of these very models."""
+        return self.test_sd if self.replicates is None else float(self.replicates.values.mean(axis=0).std(ddof=1))
+
+    @property
     def estimate(self) -> Estimate:
-        """The mean with its interval: seeds and test rows."""
+        """The mean with its interval: of seeds and test rows; where too few seeds are repeated, of the rows alone, for
+        these very models. Nothing is decided by the latter."""
         half = math.hypot(self.seed_half, Z * self.row_sd)
-        return Estimate(self.mean, self.mean - half, self.mean + half)
+        if self.covers == "rows":
+            half = Z * self.model_row_sd
+        return score_interval(self.mean, half, self.bounds)
 
 
 def t_quantile(degrees: float) -> float:
@@ -145,7 +164,8 @@ def cells_of(study: TaskStudy, runs: Sequence[TaskRun]) -> tuple[Cell, ...]:
         own_runs = tuple(run for unit in units.values() for run in unit)
         test_sd = test_sd_of(run.score for run in own_runs)
         replicates = stacked([[(run.replicates, run.num_items) for run in unit] for unit in units.values()])
-        found.append(Cell(setting, own_runs, values[setting], test_sd, noises[_pool(setting)], replicates))
+        bounds = range_of(own_runs[0].metric)
+        found.append(Cell(setting, own_runs, values[setting], test_sd, noises[_pool(setting)], replicates, bounds))
     return tuple(found)
 
 

@@ -12,6 +12,7 @@ from analysis.downstream.cells import Cell, Z, gap, test_sd_of
 from analysis.downstream.curves import TaskCells, TaskCurve, curve_of
 from analysis.downstream.metric_curve import Amount, Level, MetricCurve
 from analysis.downstream.row_noise import mixed, row_sd, stacked
+from analysis.downstream.score_range import SHARE, Range, score_interval
 from analysis.fitting.result import Estimate
 
 SHARE_OF_GAIN = 0.9
@@ -140,15 +141,19 @@ def level_of(cell: Cell) -> Level:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A model that was pretrained on nothing, and is none of ours, on the same rows. level: its mean over subsets."""
+    """A model that was pretrained on nothing, and is none of ours, on the same rows. level: its mean over subsets.
+
+    bounds: of the metric.
+    """
 
     name: str
     level: Level
+    bounds: Range = SHARE
 
     @property
     def estimate(self) -> Estimate:
         half = math.hypot(self.level.seed_half, Z * row_sd(self.level))
-        return Estimate(self.level.value, self.level.value - half, self.level.value + half)
+        return score_interval(self.level.value, half, self.bounds)
 
 
 def baseline_of(cell: Cell) -> Baseline | None:
@@ -163,7 +168,7 @@ def baseline_of(cell: Cell) -> Baseline | None:
         # one value per subset of labels: their spread is that of a mean over subsets
         half = 1.96 * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
         replicates = stacked([[(run.baseline_replicates.get(name), run.num_items)] for run in runs])
-        found.append(Baseline(name, Level(float(values.mean()), half, test_sd_of(scores), replicates)))
+        found.append(Baseline(name, Level(float(values.mean()), half, test_sd_of(scores), replicates), cell.bounds))
     return max(found, key=lambda baseline: baseline.level.value, default=None)
 
 

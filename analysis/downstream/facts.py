@@ -110,7 +110,8 @@ def _cell(cell: Cell) -> dict[str, Any]:
     s = cell.setting
     return {
         "task": s.task, "method": s.method, "recipe": s.line, "start": s.start, "tokens": s.tokens, "labels": s.labels,
-        "compress": s.compress or None, "score": cell.estimate, "num_runs": len(cell.runs),
+        "compress": s.compress or None, "score": cell.estimate, "score_covers": cell.covers,
+        "num_runs": len(cell.runs),
         "sd_seeds": cell.noise.sd, "sd_test": cell.row_sd,
     }  # fmt: skip
 

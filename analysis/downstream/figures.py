@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.downstream.cells import Cell
 from analysis.downstream.curves import TaskCurve
 from analysis.downstream.downstream import Downstream
 from analysis.downstream.level_lines import GREY_TEXT, End, baseline_at, draw_baselines, draw_levels, lighter
@@ -210,7 +209,7 @@ def upstream_figure(found: Downstream, study: Study) -> Figure | None:
             place = list(colours).index(line)
             for i in at:
                 half = own.cells[i].seed_half
-                _bar(axes, own.losses[i], own.cells[i], own.means[i] - half, own.means[i] + half, colours[line])
+                _bar(axes, own.losses[i], own.means[i] - half, own.means[i] + half, colours[line])
             axes.plot(own.losses[at], own.means[at], MARKERS[place % len(MARKERS)], color=colours[line], markersize=6)
             nearest = min(at, key=lambda i: own.losses[i])
             ends.append((left, float(own.means[nearest]), line if len(lines) > 1 else say("pretrained"), colours[line]))
@@ -247,7 +246,7 @@ def tradeoff_figure(found: Downstream, study: Study) -> Figure | None:
             axes.plot(*zip(before, after, strict=True), color=lighter(colour, 0.6), linewidth=1.0, zorder=1)
             axes.plot(*before, "o", color=colour, markersize=7, markerfacecolor="white", zorder=3)
             axes.plot(*after, MARKERS[1 + names.index(name) % (len(MARKERS) - 1)], color=colour, markersize=6, zorder=3)
-            _bar(axes, after[0], c.cell, c.original + c.change.gap.lo, c.original + c.change.gap.hi, colour)
+            _bar(axes, after[0], c.original + c.change.gap.lo, c.original + c.change.gap.hi, colour)
             values += [before[1], after[1]]
             if name not in told:
                 told.add(name)
@@ -273,7 +272,7 @@ def tradeoff_figure(found: Downstream, study: Study) -> Figure | None:
     return _panels(tasks, draw)
 
 
-def _bar(axes: Axes, x: float, cell: Cell, lo: float, hi: float, colour: str) -> None:
-    """An interval as an upright line, where seeds are repeated."""
-    if math.isfinite(lo) and math.isfinite(hi) and cell.noise.is_known:
+def _bar(axes: Axes, x: float, lo: float, hi: float, colour: str) -> None:
+    """An interval as an upright line, where there is one."""
+    if math.isfinite(lo) and math.isfinite(hi):
         axes.plot([x, x], [lo, hi], color=colour, linewidth=1.2, zorder=2)

@@ -108,7 +108,7 @@ def _change(pairs: Sequence[tuple[float, float]], test_sd: float, row_sd: float 
     Where it is not: two models of one fine-tuning err on nearly the same rows. Where their metrics differ by d, at
     least a share |d| of the rows changed sides; a mean over rows of which so many moved has the standard error
     test_sd sqrt(|d| / (p (1 - p))) for a metric p that is a share of rows. Rows that moved to and fro beyond that show
-    in the spread between seeds.
+    in the spread between seeds. Of one model alone, whose rows were resampled, the interval is over these.
     """
     moved = np.array([after - before for after, before in pairs])
     mean, before = float(moved.mean()), float(np.mean([b for _, b in pairs]))
@@ -118,7 +118,7 @@ def _change(pairs: Sequence[tuple[float, float]], test_sd: float, row_sd: float 
     seeds = (
         t_quantile(len(moved) - 1) * float(moved.std(ddof=1)) / math.sqrt(len(moved)) if len(moved) > 1 else math.inf
     )
-    half = math.hypot(seeds, Z * test)
+    half = Z * test if len(moved) == 1 and row_sd is not None else math.hypot(seeds, Z * test)
     return Gap(Estimate(mean, mean - half, mean + half))
 
 

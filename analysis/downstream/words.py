@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from analysis.contrasts.verdict import chance
-from analysis.downstream.cells import MIN_DEGREES, Cell, Gap, is_pretraining_repeated
+from analysis.downstream.cells import Cell, Gap, is_pretraining_repeated
 from analysis.downstream.downstream import Downstream
 from analysis.downstream.headline import fewest_labels
 from analysis.downstream.tables import quantity, times_of
@@ -157,11 +157,11 @@ def caveats(found: Downstream) -> list[str]:
     """What a reader must know of the tasks' numbers."""
     study = found.study
     said = list(study.warnings)
-    thin = sorted({c.setting.task for c in found.cells.cells if c.noise.degrees < MIN_DEGREES})
+    thin = {c.setting.task for c in found.cells.cells if not c.noise.is_known}
     if thin:
         said.append(
-            say("On {tasks} too few seeds of fine-tuning are repeated: no interval is known, and nothing is decided.",
-                tasks=listed(thin))
+            say("On {tasks} too few seeds of fine-tuning are repeated to know what chance does: nothing is decided.",
+                tasks=listed(sorted(thin)))
         )  # fmt: skip
     if any(run.start == "pretrained" for run in study.runs) and not is_pretraining_repeated(study.runs):
         said.append(
@@ -174,8 +174,8 @@ def caveats(found: Downstream) -> list[str]:
             say("The test sets of {tasks} have fewer than 200 rows: chance in them outweighs most differences.",
                 tasks=listed(small))
         )  # fmt: skip
-    untold = sorted({c.setting.task for c in found.cells.cells if not any(_has_ends(run.score) for run in c.runs)})
-    if untold:
+    without = {c.setting.task for c in found.cells.cells if not any(_has_ends(run.score) for run in c.runs)}
+    if untold := sorted(without - thin):
         said.append(
             say("On {tasks} the logs hold no interval over test rows: only seeds are in the intervals.",
                 tasks=listed(untold))

@@ -8,7 +8,7 @@ from analysis.downstream.facts import facts
 from analysis.downstream.figures import tokens_figure
 from analysis.downstream.words import best_sentences, scratch_sentences
 from analysis.page.answer import Answer
-from analysis.page.language import say
+from analysis.page.language import listed, say
 from analysis.runs.points import Study
 from analysis.sections.section import Drawing, Section
 
@@ -30,6 +30,30 @@ def _rows_note(found: Downstream) -> str:
         "Of differences, the errors of the test set are taken as independent, which is on the safe side: models err on "
         "the same rows."
     )
+
+
+def _intervals_note(found: Downstream) -> tuple[str, ...]:
+    """What the intervals of scores are over; nothing where there are none."""
+    covered = {cell.covers for cell in found.cells.cells}
+    by_rows = sorted({cell.setting.task for cell in found.cells.cells if cell.covers == "rows"})
+    if "seeds and rows" not in covered:
+        if not by_rows:
+            return ()
+        return (
+            say(
+                "Intervals of scores hold 95 % over the rows of the test set alone, for these very models: too few "
+                "seeds are repeated to tell how far another would be off, and nothing is decided by them."
+            ),
+        )
+    both = say("Intervals hold 95 % and take in both the spread between seeds and the rows of the test set.")
+    if not by_rows:
+        return (both,)
+    rest = say(
+        "Where too few seeds are repeated ({tasks}), the interval of a score is over the rows of the test set alone, "
+        "and nothing is decided by it.",
+        tasks=listed(by_rows),
+    )
+    return both, rest
 
 
 def section(study: Study, results: Answer) -> Section | None:
@@ -59,7 +83,7 @@ def section(study: Study, results: Answer) -> Section | None:
         files=(tables.curve_table(found),) if found.over_tokens or found.over_labels else (),
         notes=(
             *((second,) if has_sizes else ()),
-            say("Intervals hold 95 % and take in both the spread between seeds and the rows of the test set."),
+            *_intervals_note(found),
             _rows_note(found),
             *((say("All were pretrained on one recipe: {recipe}.", recipe=recipes[0]),) if len(recipes) == 1 else ()),
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from analysis.downstream import cost_tables
 from analysis.downstream.figures import tradeoff_figure
 from analysis.page.answer import Answer
@@ -25,6 +27,11 @@ def section(study: Study, results: Answer) -> Section | None:
         "Changes are of the same models on the same rows. The last table says with how much pretraining a compressed "
         "model is as good as the uncompressed one is with less."
     )
+    alone = say(
+        "Where one model of a setting was compressed, the interval of its change is over the rows of the test set "
+        "alone."
+    )
+    has_alone = any(len(c.cell.runs) == 1 and math.isfinite(c.change.gap.lo) for c in found.compressions)
     return Section(
         "task_compression",
         say("Quality against cost"),
@@ -32,4 +39,5 @@ def section(study: Study, results: Answer) -> Section | None:
         drawings=(Drawing("task_compression", caption, figure),) if figure else (),
         tables=(cost_tables.cost_table(found), *((back,) if back.rows else ())),
         files=(cost_tables.full_cost_table(found),),
+        notes=(alone,) if has_alone else (),
     )

@@ -18,7 +18,6 @@ from torch import nn
 
 from scaling.child import CompressSpec, FinetuneSpec
 from scaling.compress.cost import (
-    BATCH_SIZES,
     Answer,
     Cost,
     count_params,
@@ -27,11 +26,11 @@ from scaling.compress.cost import (
     peak_memory,
     save_weights,
 )
-from scaling.compress.distillation import distilled
+from scaling.compress.distillation import Attempted, distilled
 from scaling.compress.heads import cut_heads
 from scaling.compress.pruning import prune_magnitude
 from scaling.compress.quantisation import quantise
-from scaling.compression import Distillation, Heads, Magnitude
+from scaling.compression import PASS_SIZES, Distillation, Heads, Magnitude
 from scaling.data.randomness import key, permutation
 from scaling.evaluate.metrics import INTERVAL, Measured, Score, resamples, scores
 from scaling.files import write_json
@@ -54,7 +53,7 @@ LEFT_BESIDE = ("head.json", "config.json", "tokenizer.json", "tokenizer_config.j
 
 
 def compress(spec: CompressSpec, run_dir: Path, cache: Path, stop: Stop) -> None:
-    """Compress the model of one fine-tuning, from the beginning: it takes minutes.
+    """Compress the model of one fine-tuning; a distillation goes on from its last checkpoint, all else takes seconds.
 
     One process does it; further ranks have nothing to do. Raises ValueError, DivergedError, PreemptedError; whatever it
     raises is in the run's record.
@@ -63,12 +62,13 @@ def compress(spec: CompressSpec, run_dir: Path, cache: Path, stop: Stop) -> None
         return
     try:
         with Recorder(spec, run_dir, stop) as recorder:
-            _compress(spec, run_dir, cache, recorder)
+            _compress(spec, recorder, Attempted(run_dir, cache, stop))
     finally:
         leave_ranks()
 
 
-def _compress(spec: CompressSpec, run_dir: Path, cache: Path, recorder: Recorder) -> None:
+def _compress(spec: CompressSpec, recorder: Recorder, attempt: Attempted) -> None:
+    run_dir = attempt.run_dir
     parent = find_run(run_dir.parent, spec.parent)
     if parent is None:
         raise ValueError(
@@ -78,12 +78,12 @@ def _compress(spec: CompressSpec, run_dir: Path, cache: Path, recorder: Recorder
     tuned = _as_measured(spec)
     device, dtype = device_of(tuned), DTYPES[tuned.precision]
     module, _ = read_trained(tuned, parent)  # before the rows are read: it may be missing
-    opened = begin(tuned, run_dir, cache)
+    opened = begin(tuned, run_dir, attempt.cache)
     recorder.config({"task_data": opened.facts})
     facts: dict[str, Any] = parent_facts(tuned, opened.parent)
     original = Trained(module, device, dtype)
     with recorder.during("train"):
-        made, notes = make_smaller(spec, tuned, opened, module, recorder)
+        made, notes = make_smaller(spec, tuned, opened, module, recorder, attempt)
         smaller = Trained(made, device, dtype)
     models = {ORIGINAL: original, SMALLER: smaller}
     with recorder.during("evaluate"):
@@ -103,6 +103,7 @@ def _compress(spec: CompressSpec, run_dir: Path, cache: Path, recorder: Recorder
         facts |= {f"cost/{name}": value for name, value in costs[SMALLER].flat().items()}
         facts |= {f"cost/original/{name}": value for name, value in costs[ORIGINAL].flat().items()}
     recorder.complete(facts, values(found[SMALLER].test))
+    shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
 
 
 def _as_measured(spec: CompressSpec) -> FinetuneSpec:
@@ -113,12 +114,13 @@ def _as_measured(spec: CompressSpec) -> FinetuneSpec:
 
 
 def make_smaller(
-    spec: CompressSpec, tuned: FinetuneSpec, opened: Begin, module: nn.Module, recorder: Recorder
+    spec: CompressSpec, tuned: FinetuneSpec, opened: Begin, module: nn.Module, recorder: Recorder, attempt: Attempted
 ) -> tuple[nn.Module, dict[str, Any]]:
     """What a compression makes of a module, which stays as it is; and what else there is to know of it, as JSON."""
     method = spec.compress
     if isinstance(method, Distillation):
-        return distilled(tuned, opened, module, method, recorder), {"student": method.student.model_dump(mode="json")}
+        student = distilled(spec, tuned, opened, module, recorder, attempt)
+        return student, {"student": method.student.model_dump(mode="json")}
     made = copy.deepcopy(module)
     model: Any = made.model
     notes: dict[str, Any] = {}
@@ -173,7 +175,7 @@ def _costs(
 ) -> dict[str, Cost]:
     num_items = len(opened.test.items)
     order = permutation(key("cost"), num_items).tolist()
-    batches = {size: passes(num_items, size, order) for size in BATCH_SIZES}
+    batches = {size: passes(num_items, size, order) for size in PASS_SIZES}
     splits = {tuple(rows): _part(opened.test, rows) for of_size in batches.values() for rows in of_size}
 
     def answer(model: Trained) -> Answer:
@@ -182,7 +184,7 @@ def _costs(
     answers = {name: answer(model) for name, model in models.items()}
     device = models[ORIGINAL].device
     taken = milliseconds(answers, batches, device)
-    largest = batches[max(BATCH_SIZES)][0]
+    largest = batches[max(PASS_SIZES)][0]
     costs = {}
     for name, module in modules.items():
         num_params, num_nonzero = count_params(module)

@@ -14,10 +14,7 @@ import zstandard
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-BATCH_SIZES = (1, 32)
-NUM_WARMUPS = 3
-NUM_ROUNDS = 31
-"""Runs at each batch size, each of other rows; their median is told."""
+from scaling.compression import NUM_ROUNDS, NUM_WARMUPS
 
 Answer = Callable[[Sequence[int]], object]
 """Answers the rows of these numbers, all at once."""

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scaling.child import FinetuneSpec, student_of
+from scaling.child import CompressSpec, FinetuneSpec, student_of
 from scaling.compression import Distillation
 from scaling.finetune.batches import task_batches
 from scaling.finetune.begin import Begin
 from scaling.finetune.finetune import STEPS_BETWEEN_LOOKS, learning_rate_factor
 from scaling.finetune.recorder import Recorder
+from scaling.finetune.start import find_start, load
+from scaling.finetune.trial import finetuning_trial
+from scaling.identity import fingerprint
+from scaling.train.checkpoint import keep_newest, save_checkpoint
 from scaling.train.divergence import check_numbers
-from scaling.train.engine import open_engine
+from scaling.train.engine import Look, open_engine
 from scaling.train.objective import NOT_PREDICTED
+from scaling.train.preemption import PreemptedError, Stop
+from scaling.train.probe import with_micro_batch
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """Where a compression is made, and by what it hears that it is to stop."""
+
+    run_dir: Path
+    cache: Path
+    stop: Stop
 
 
 class TaughtLoss(nn.Module):
@@ -54,7 +70,7 @@ def divergence(logits: Tensor, teachers: Tensor, temperature: float) -> Tensor:
 
 
 class Taught(nn.Module):
-    """A student that learns from rows and from what its teacher makes of them: losses [n, P].
+    """A student that learns from rows and what its teacher makes of them: losses [n, P]; without targets its logits.
 
     Both are modules of one kind of task, whose `loss` is given logits and targets. The teacher is no part of this: none
     of its weights learns, or is kept in checkpoints.
@@ -70,37 +86,74 @@ class Taught(nn.Module):
         teacher.loss.register_forward_pre_hook(self._hear)  # type: ignore[union-attr]
 
     def forward(self, **examples: Any) -> Tensor:
-        self._heard.clear()
-        with torch.no_grad():
-            self._teacher[0](**examples)
-        self.taught.teachers = self._heard.pop()
-        losses: Tensor = self.student(**examples)
-        return losses
+        if examples.get("targets") is not None:
+            with torch.no_grad():
+                self._teacher[0](**examples)
+            self.taught.teachers = self._heard.pop()
+        said: Tensor = self.student(**examples)
+        return said
 
     def _hear(self, _: nn.Module, given: tuple[Any, ...]) -> None:
         self._heard.append(given[0])
 
 
 def distilled(
-    spec: FinetuneSpec, opened: Begin, teacher: nn.Module, method: Distillation, recorder: Recorder
+    spec: CompressSpec, tuned: FinetuneSpec, opened: Begin, teacher: nn.Module, recorder: Recorder, attempt: Attempted
 ) -> nn.Module:
-    """A student that has learned the training rows, on the CPU in fp32. DivergedError if its loss makes no sense.
+    """A student that has learned the training rows, on the CPU in fp32, from its last checkpoint if there is one.
 
-    spec: of the teacher, which is on its device, in the precision that the student is trained in, too.
+    tuned: the teacher's spec; it is on its device, in the precision that the student is trained in, too. Raises
+    DivergedError if the loss makes no sense, PreemptedError.
     """
-    student = student_of(spec, method)
-    begun = replace(opened, spec=student, parent=None)
-    taught = Taught(begun.module(), teacher, method)
+    assert isinstance(spec.compress, Distillation)
+    method, stop = spec.compress, attempt.stop
+    begun = replace(opened, spec=student_of(tuned, method), parent=None)
+
+    def taught_anew() -> Taught:
+        return Taught(begun.module(), teacher, method)
+
+    trial = finetuning_trial(begun.spec, begun)
+    identity = {**trial.identity, "teacher": tuned.parent.model.model_dump(mode="json")}
+    trial = replace(trial, module=taught_anew, identity=identity)
+    student = with_micro_batch(begun.spec, attempt.cache, trial)
     total, size = student.num_steps(len(opened.train)), student.batch.num_sequences
-    engine = open_engine(student, taught, None)
-    for batch in task_batches(student, opened.train, opened.kind.is_per_token, 0, total, engine.device):
+    start = find_start(student, attempt.run_dir, total, owner=fingerprint(spec))
+    recorder.goes_on(start.step, size)
+    taught = taught_anew()
+    if start.state is not None:
+        load(taught, start.state.weights)
+    engine = open_engine(student, taught, start.state)
+
+    def keep(done: int) -> None:
+        with recorder.during("checkpoint"):
+            save_checkpoint(attempt.run_dir / "checkpoints", engine.state(done, start.numerics), fingerprint(spec))
+            keep_newest(attempt.run_dir / "checkpoints", 2)
+        recorder.checkpoint_written()
+
+    batches = task_batches(student, opened.train, opened.kind.is_per_token, start.step, total, engine.device)
+    for batch in recorder.steps(batches, size):
+        if stop.is_requested:
+            if batch.step > start.step:
+                _check(engine.look(), student, batch.step)
+                keep(batch.step)
+            raise PreemptedError
         rate = student.optimizer.learning_rate * learning_rate_factor(student, batch.step, total)
         engine.train(batch, rate)
         done = batch.step + 1
+        stop.raises = False  # from now on there is something to lose
         if done % STEPS_BETWEEN_LOOKS == 0 or done == total:
             look = engine.look()
-            steps = np.arange(done - len(look.losses), done)
-            check_numbers(look, student, steps, np.zeros(len(steps), dtype=bool))
+            _check(look, student, done)
             recorder.training(done * size, look.losses[-1], rate, look.grad_norms[-1])
+            if done == total or recorder.checkpoint_is_due():
+                keep(done)
+    stop.raises = True  # what is left is quickly done again
+    if stop.is_requested:
+        raise PreemptedError
     weights = engine.weights()
     return begun.module({name.removeprefix("student."): value for name, value in weights.items()})
+
+
+def _check(look: Look, spec: FinetuneSpec, done: int) -> None:
+    steps = np.arange(done - len(look.losses), done)
+    check_numbers(look, spec, steps, np.zeros(len(steps), dtype=bool))

@@ -20,6 +20,7 @@ from scaling.data.tokenizer import TrainedTokenizer, open_tokenizer, tokenizer_a
 from scaling.data.tokens import build_store, build_store_part, store_address
 from scaling.recipe import ByScore, NGramOverlap
 from scaling.spec import RunSpec
+from scaling.tokenizer import Tokenizer
 
 Report = Callable[[str], None]
 
@@ -111,6 +112,17 @@ def prepare(spec: RunSpec, cache: Path, report: Report) -> Prepared:
 def prepare_tokenizer(spec: RunSpec, cache: Path, report: Report) -> TrainedTokenizer:
     """The tokenizer alone, for runs that read no other data of the spec."""
     return open_tokenizer(spec, Texts(spec, cache, report).raw, cache, report)
+
+
+def prepared_tokenizer(spec: RunSpec, cache: Path) -> TrainedTokenizer | None:
+    """The tokenizer if it is in the cache; None if it is not there yet."""
+    raw = Texts(spec, cache, lambda line: None).raw
+    domains = spec.tokenizer.domains if isinstance(spec.tokenizer, Tokenizer) else ()
+    if not all(is_whole(cache / "domains" / spec.content[name]) for name in domains):
+        return None
+    if not is_whole(cache / "tokenizers" / tokenizer_address(spec.tokenizer, raw)):
+        return None
+    return open_tokenizer(spec, raw, cache, lambda line: None)
 
 
 def prepare_shard(spec: RunSpec, shard: int, num_shards: int, cache: Path, report: Report) -> None:

@@ -29,7 +29,7 @@ from scaling.finetune.outcome import replicates_fact
 from scaling.identity import digest
 from scaling.task import AnyTask, metric_of
 
-BASELINE_VERSION = 2
+BASELINE_VERSION = 3
 """Raised when a change of code changes a baseline."""
 
 REGULARISATION = 10.0
@@ -67,10 +67,12 @@ def baseline(
 ) -> Baseline | None:
     """What a baseline learns from `items` and is worth on the test rows of `data`; None if a kind has none.
 
-    Kept in `cache/baselines/` by all that it depends on. num_resamples, seed: of the intervals.
+    The order of items does not matter. Kept in `cache/baselines/` by all that it depends on. num_resamples, seed: of the
+    intervals.
     """
     if task.kind not in ANSWERS:
         return None
+    items = sorted(items, key=lambda item: item.id)  # seeds of fine-tuning order the same rows in their own way
     held = {"train": items, "validation": data.validation, "test": data.test}
     address = digest(
         {

@@ -21,6 +21,7 @@ from scaling.finetune.outcome import parent_facts, task_facts, values, write_pre
 from scaling.finetune.predict import Trained, free
 from scaling.finetune.recorder import Recorder
 from scaling.finetune.start import BEST, METHOD, find_start, load, remembered
+from scaling.finetune.trial import finetuning_trial
 from scaling.identity import fingerprint
 from scaling.ranks import Vote, device_of, from_rank_0, join_ranks, leave_ranks, this_rank
 from scaling.record import Measurement
@@ -29,6 +30,7 @@ from scaling.train.checkpoint import keep_newest, save_checkpoint
 from scaling.train.divergence import check_left_out, check_numbers
 from scaling.train.engine import DTYPES, Look, open_engine
 from scaling.train.preemption import PreemptedError, Stop
+from scaling.train.probe import with_micro_batch
 from scaling.train.profile import profiled
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ def finetune(spec: FinetuneSpec, run_dir: Path, cache: Path, stop: Stop) -> None
 
 def _finetune(spec: FinetuneSpec, run_dir: Path, cache: Path, recorder: Recorder, stop: Stop) -> None:
     opened = begin(spec, run_dir, cache)
+    spec = with_micro_batch(spec, cache, finetuning_trial(spec, opened))
     recorder.config({"task_data": opened.facts})
     trained_on = parent_facts(spec, opened.parent)
     learned = _train(spec, run_dir, opened, recorder, stop)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scaling.child import FinetuneSpec
 from scaling.identity import fingerprint
 from scaling.ranks import min_over_ranks, this_rank
-from scaling.train.checkpoint import newest_checkpoint
+from scaling.train.checkpoint import checkpoint_path, newest_checkpoint
 from scaling.train.engine import TrainState
 from scaling.train.trunk import numerics
 
@@ -49,15 +49,22 @@ class Start:
         return self.state.step if self.state else 0
 
 
-def find_start(spec: FinetuneSpec, run_dir: Path, num_steps: int) -> Start:
-    """The run's last checkpoint; the same on every rank, which must all call it."""
+def find_start(spec: FinetuneSpec, run_dir: Path, num_steps: int, owner: str | None = None) -> Start:
+    """The run's last checkpoint; the same on every rank, which must all call it.
+
+    owner: the fingerprint of the run, where it is not that of the spec by which it trains.
+    """
     here = numerics(spec)
-    own = newest_checkpoint(run_dir / "checkpoints", fingerprint(spec), at_most=num_steps)
+    own = newest_checkpoint(run_dir / "checkpoints", owner or fingerprint(spec), at_most=num_steps)
     step = own.step if own else 0
     if min_over_ranks(step) != step or -min_over_ranks(-step) != step:
         raise RuntimeError(f"rank {this_rank()} finds the state of step {step}, and another rank another")
     if own is None:
         return Start(None, here)
+    if this_rank() == 0:
+        log.info(
+            "resumed at step %d of %d, from the checkpoint %s", step, num_steps, checkpoint_path(run_dir, step).name
+        )
     if own.numerics != here:
         log.warning("goes on from step %d under another placement: equal to float tolerance, not in bits", step)
     return Start(own, here if own.numerics == here else None)

@@ -53,12 +53,13 @@ class Stop:
 
 
 @contextlib.contextmanager
-def deaf_children() -> Iterator[None]:
+def deaf_children(*also: signal.Signals) -> Iterator[None]:
     """Processes started inside do not hear the signals, which a scheduler sends to every process of a job.
 
     For servers that others need to the end. What they fork stays deaf until it listens, and then hears what it missed.
+    also: further signals that they shall not hear.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*SIGNALS, *also})
     try:
         yield
     finally:

@@ -20,25 +20,31 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from filelock import FileLock
+from torch import nn
 
+from scaling.child import FinetuneSpec
 from scaling.evaluate.loss import EVALUATION_TOKENS
 from scaling.files import write_json
 from scaling.identity import digest
-from scaling.memory import memory_of
+from scaling.memory import state_of
 from scaling.objective import MaskedNextSentence
 from scaling.ranks import device_of, from_rank_0, min_over_ranks, this_rank
 from scaling.spec import RunSpec
-from scaling.train.engine import DTYPES
+from scaling.train.engine import DTYPES, mean_loss
 from scaling.train.model import build_model
 from scaling.train.objective import Examples, TokenLoss, make_examples, num_draws
+from scaling.train.plain import attention_kernels
+from scaling.train.tensors import RowTensors
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +52,43 @@ SHARE_OF_MEMORY = 0.9
 """The rest is for the CUDA context, the libraries' own memory, and pieces too small to be used."""
 
 
-def with_micro_batch(spec: RunSpec, cache: Path) -> RunSpec:
+Spec = TypeVar("Spec", RunSpec, FinetuneSpec)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is tried of a run, and where it takes most: at its longest rows.
+
+    length: tokens of a row. together: rows that no micro-batch may part. identity: of what the memory of a pass
+    depends on, besides precision and placement, as JSON. module: made anew each time, on the CPU; gives the losses of
+    rows [n, P]. rows: so many, to learn from or to evaluate, to be moved to the device. evaluated: how many at once.
+    """
+
+    length: int
+    together: int
+    identity: Mapping[str, Any]
+    module: Callable[[], nn.Module]
+    rows: Callable[[int, bool], RowTensors]
+    evaluated: int
+
+
+def pretraining_trial(spec: RunSpec) -> Trial:
+    """Of a pretraining."""
+    length = spec.batch.sequence_length
+    return Trial(
+        length=length,
+        together=2 if isinstance(spec.objective, MaskedNextSentence) else 1,
+        identity={
+            **spec.model_dump(mode="json", include={"model", "objective", "batch"}),
+            "vocab_size": spec.tokenizer.vocab_size,
+        },
+        module=lambda: TokenLoss(build_model(spec)),
+        rows=lambda size, is_learned: _made_up(spec, size),
+        evaluated=max(2, EVALUATION_TOKENS["cuda"] // length // 2 * 2),
+    )
+
+
+def with_micro_batch(spec: Spec, cache: Path, trial: Trial) -> Spec:
     """The spec with the micro-batch that its rank will take; the same on every rank, which must all call it.
 
     ValueError if not even the smallest leaves room.
@@ -54,59 +96,61 @@ def with_micro_batch(spec: RunSpec, cache: Path) -> RunSpec:
     device = device_of(spec)
     if spec.placement.micro_batch is not None or device.type == "cpu":
         return spec
-    found = found_micro_batch(spec, cache, torch.cuda.get_device_name(device), lambda size: _try(spec, device, size))
+    name = torch.cuda.get_device_name(device)
+    found = found_micro_batch(spec, trial, cache, name, lambda size: _try(spec, trial, device, size))
     torch.cuda.empty_cache()
     return spec.model_copy(update={"placement": spec.placement.model_copy(update={"micro_batch": found})})
 
 
-def found_micro_batch(spec: RunSpec, cache: Path, device: str, attempt: Callable[[int], None]) -> int:
+def found_micro_batch(
+    spec: RunSpec | FinetuneSpec, trial: Trial, cache: Path, device: str, attempt: Callable[[int], None]
+) -> int:
     """The largest micro-batch for which `attempt` raises no torch.OutOfMemoryError, from the cache if it is there."""
-    file = cache / "micro_batches" / f"{_question(spec, device)}.json"
+    file = cache / "micro_batches" / f"{_question(spec, trial, device)}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
+    sizes = micro_batches(spec, trial.together)
     with _held(file.with_suffix(".lock")):
         found = from_rank_0(json.loads(file.read_text(encoding="utf-8"))["micro_batch"] if file.exists() else 0)
         if not found:
-            found = min_over_ranks(_back_off(spec, attempt))
+            found = min_over_ranks(_back_off(sizes, attempt))
             if found and this_rank() == 0:
                 log.info("micro-batch of %d sequences found", found)
                 write_json(file, {"micro_batch": found, "device": device})
     if not found:
         raise ValueError(
-            f"placement.micro_batch: {micro_batches(spec)[-1]} of {spec.batch.sequence_length} tokens do not fit on the"
-            " device; choose a higher zero.stage, an offload or placement.activation_checkpointing=true, and give"
-            " placement.micro_batch where the bare model does not fit on one device"
+            f"placement.micro_batch: {sizes[-1]} of {trial.length} tokens do not fit on the device; choose a higher"
+            " zero.stage, an offload or placement.activation_checkpointing=true, and give placement.micro_batch where"
+            " the bare model does not fit on one device"
         )
     return found
 
 
-def micro_batches(spec: RunSpec) -> list[int]:
+def micro_batches(spec: RunSpec | FinetuneSpec, together: int = 1) -> list[int]:
     """The micro-batches to try: a rank's whole share, and then its largest divisor of half the last or less."""
     share = spec.micro_batch
-    smallest = 2 if isinstance(spec.objective, MaskedNextSentence) else 1  # pairs stay together
     sizes = [share]
     for size in range(share // 2, 0, -1):
-        if share % size == 0 and size % smallest == 0 and size <= sizes[-1] // 2:
+        if share % size == 0 and size % together == 0 and size <= sizes[-1] // 2:
             sizes.append(size)
     return sizes
 
 
-def bytes_besides(spec: RunSpec) -> int:
-    """What the engine will hold on the device besides weights and a pass: see `memory_of`, and DeepSpeed's buckets."""
-    memory, zero = memory_of(spec), spec.zero
+def bytes_besides(spec: RunSpec | FinetuneSpec, num_params: int, num_learning: int) -> int:
+    """What the engine will hold on the device besides weights and a pass: see `state_of`, and DeepSpeed's buckets."""
+    memory, zero = state_of(spec, num_params, num_learning), spec.zero
     overlaps = zero.stage == 3 if zero.overlap_comm is None else zero.overlap_comm
-    num_params = spec.num_params + spec.anatomy.embedding_params
-    bucket = min(zero.reduce_bucket_size, num_params) * DTYPES[spec.precision].itemsize
+    bucket = min(zero.reduce_bucket_size, num_learning) * DTYPES[spec.precision].itemsize
     bucket *= zero.stage >= 1 and spec.needs_deepspeed
     return memory.masters + memory.moments + memory.gradients + bucket * (2 if overlaps else 1)
 
 
-def _question(spec: RunSpec, device: str) -> str:
+def _question(spec: RunSpec | FinetuneSpec, trial: Trial, device: str) -> str:
     """Hash of all that the answer depends on."""
     placement = spec.placement
     return digest(
         {
-            **spec.model_dump(mode="json", include={"model", "objective", "batch", "precision"}),
-            "vocab_size": spec.tokenizer.vocab_size,
+            **trial.identity,
+            "precision": spec.precision,
             "placement": placement.model_dump(
                 mode="json", include={"ranks", "runs_per_device", "activation_checkpointing"}
             ),
@@ -117,9 +161,9 @@ def _question(spec: RunSpec, device: str) -> str:
     )[:32]
 
 
-def _back_off(spec: RunSpec, attempt: Callable[[int], None]) -> int:
+def _back_off(sizes: Sequence[int], attempt: Callable[[int], None]) -> int:
     """The largest micro-batch that fits here, 0 for none."""
-    for size in micro_batches(spec):
+    for size in sizes:
         try:
             attempt(size)
         except torch.OutOfMemoryError:
@@ -128,17 +172,21 @@ def _back_off(spec: RunSpec, attempt: Callable[[int], None]) -> int:
     return 0
 
 
-def _try(spec: RunSpec, device: torch.device, size: int) -> None:
-    """One pass over a made-up micro-batch; torch.OutOfMemoryError if it does not fit."""
-    module = TokenLoss(build_model(spec)).to(device, DTYPES[spec.precision])
-    weights = list(module.parameters())
-    besides = bytes_besides(spec)
+def _try(spec: RunSpec | FinetuneSpec, trial: Trial, device: torch.device, size: int) -> None:
+    """One pass over a micro-batch of the longest rows; torch.OutOfMemoryError if it does not fit."""
+    module = trial.module().to(device, DTYPES[spec.precision]).train()
+    weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    besides = bytes_besides(spec, _count(module.parameters()), _count(weights))
     if not spec.needs_deepspeed:
-        besides += _evaluation_bytes(spec, module, device)
-    examples = _made_up(spec, size).to(device)
-    with _memory_of(spec, device, besides):
-        torch.autograd.grad(module(**examples.tensors()).mean(), weights, allow_unused=True)
+        besides += _evaluation_bytes(module, trial.rows(trial.evaluated, False).to(device), device)
+    rows = trial.rows(size, True).to(device)
+    with _memory_of(spec, device, besides), attention_kernels(device):
+        torch.autograd.grad(mean_loss(spec, module(**rows.tensors())), weights, allow_unused=True)
         torch.cuda.synchronize(device)
+
+
+def _count(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
 
 
 def _made_up(spec: RunSpec, size: int) -> Examples:
@@ -150,18 +198,18 @@ def _made_up(spec: RunSpec, size: int) -> Examples:
 
 
 @torch.no_grad()
-def _evaluation_bytes(spec: RunSpec, module: TokenLoss, device: torch.device) -> int:
+def _evaluation_bytes(module: nn.Module, rows: RowTensors, device: torch.device) -> int:
     """What an evaluation pass takes: recorded graphs keep the memory of training to themselves."""
-    size = max(2, EVALUATION_TOKENS["cuda"] // spec.batch.sequence_length // 2 * 2)
-    examples = _made_up(spec, size).to(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
-    module(**examples.tensors())
+    with attention_kernels(device):
+        module.eval()(**rows.tensors())
+    module.train()
     return torch.cuda.max_memory_allocated(device) - before
 
 
 @contextmanager
-def _memory_of(spec: RunSpec, device: torch.device, besides: int) -> Iterator[None]:
+def _memory_of(spec: RunSpec | FinetuneSpec, device: torch.device, besides: int) -> Iterator[None]:
     """Let torch take no more of the device than a run's share less what its engine holds."""
     total = torch.cuda.get_device_properties(device).total_memory
     share = SHARE_OF_MEMORY * total / spec.placement.runs_per_device - besides

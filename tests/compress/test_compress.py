@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from lab import SpecMaker, wandb_files
 from safetensors.torch import load_file
 
 from scaling.child import CompressSpec, FinetuneSpec, write_spec
+from scaling.compress import distillation
 from scaling.compress.compress import compress, differences
 from scaling.evaluate.classification import measure_labels
 from scaling.identity import directory_name, fingerprint
 from scaling.status import read_status
-from scaling.train.preemption import Stop
+from scaling.train.preemption import PreemptedError, Stop
 
 STUDENT = {"kind": "bert", "hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 32}
 DISTILLATION = {"kind": "distillation", "student": STUDENT, "num_epochs": 5.0, "learning_rate": 1e-2}
@@ -45,11 +47,11 @@ def spec_of(tuned: FinetuneSpec, method: dict[str, Any]) -> CompressSpec:
     return CompressSpec.model_validate({**tree, "name": "smaller", "parent": parent, "compress": method})
 
 
-def run(bench: Bench, spec: CompressSpec) -> Path:
+def run(bench: Bench, spec: CompressSpec, stop: Stop | None = None) -> Path:
     folder = bench.runs / directory_name(spec)
     folder.mkdir(exist_ok=True)
     write_spec(folder / "spec.json", spec)
-    compress(spec, folder, bench.cache, Stop())
+    compress(spec, folder, bench.cache, stop or Stop())
     return folder
 
 
@@ -99,6 +101,55 @@ def test_a_distillation_is_the_same_each_time(bench: Bench, tuned: FinetuneSpec)
     spec = spec_of(tuned, {**DISTILLATION, "num_epochs": 1.0})
     first, second = ((run(bench, spec) / "model" / "weights.safetensors").read_bytes() for _ in range(2))
     assert first == second
+
+
+def weights_of(folder: Path) -> bytes:
+    return (folder / "model" / "weights.safetensors").read_bytes()
+
+
+def test_a_distillation_that_is_cut_off_goes_on_to_the_same_bits(
+    bench: Bench, tuned: FinetuneSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frequent = tuned.placement.model_copy(update={"checkpoint_seconds": 0.0})
+    spec = spec_of(tuned, {**DISTILLATION, "num_epochs": 4.0}).model_copy(update={"placement": frequent})
+    folder = run(bench, spec)
+    unbroken = weights_of(folder)
+    assert not (folder / "checkpoints").exists(), "a run that is complete has no use of them"
+    shutil.rmtree(folder)
+    factor, steps = distillation.learning_rate_factor, []
+
+    def cut(student: FinetuneSpec, step: int, total: int) -> float:
+        if step == 51 and 51 not in steps:
+            steps.append(step)
+            raise KeyboardInterrupt
+        steps.append(step)
+        return factor(student, step, total)
+
+    monkeypatch.setattr(distillation, "learning_rate_factor", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(bench, spec)
+    assert weights_of(run(bench, spec)) == unbroken
+    assert steps == [*range(52), *range(40, 96)]
+
+
+def test_a_distillation_that_is_asked_to_stop_keeps_where_it_is(
+    bench: Bench, tuned: FinetuneSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(tuned, {**DISTILLATION, "num_epochs": 2.0})
+    factor, stop = distillation.learning_rate_factor, Stop()
+
+    def ask(student: FinetuneSpec, step: int, total: int) -> float:
+        stop.is_requested = stop.is_requested or step == 6
+        return factor(student, step, total)
+
+    monkeypatch.setattr(distillation, "learning_rate_factor", ask)
+    with pytest.raises(PreemptedError):
+        run(bench, spec, stop)
+    folder = bench.runs / directory_name(spec)
+    assert read_status(folder).state == "preempted"
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-00000007"]
+    stop.is_requested = False
+    assert summary(run(bench, spec))["state"] == "complete"
 
 
 def test_a_compression_without_its_parent_says_which_is_missing(bench: Bench, tuned: FinetuneSpec) -> None:

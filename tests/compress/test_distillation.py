@@ -111,9 +111,12 @@ def test_every_kind_of_task_can_be_taught(make: object) -> None:
         for parameter in teacher.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     labels = student(**given)
-    losses = Taught(student, teacher, method(weight=0.5))(**given)
+    taught = Taught(student, teacher, method(weight=0.5))
+    losses = taught(**given)
     assert losses.shape == labels.shape
     assert torch.isfinite(losses).all()
     assert torch.equal(losses == 0, labels == 0)
+    without = {name: tensor for name, tensor in given.items() if name != "targets"}
+    assert torch.equal(taught(**without), student(**without)), "without targets there is nothing to teach"
     same = Taught(make().eval(), make().eval(), method(weight=0.5))
     assert same(**given).shape == labels.shape

@@ -132,6 +132,7 @@ def test_a_baseline_is_learned_once_and_again_from_other_rows(tmp_path: Path, mo
     assert few.scores["accuracy"].value < first.scores["accuracy"].value
     monkeypatch.setattr(module, "kind_of", None)
     assert baseline(task, data, data.train, tmp_path) == first
+    assert baseline(task, data, data.train[::-1], tmp_path) == first, "seeds order the same rows in their own way"
 
 
 @pytest.mark.parametrize(

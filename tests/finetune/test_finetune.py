@@ -134,7 +134,9 @@ def test_a_run_that_is_broken_off_goes_on_to_the_same_bits(
     assert read_measurements(broken / "scores.jsonl", 100)[-1].step == 72
 
 
-def test_a_run_that_is_asked_to_stop_keeps_where_it_is(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_asked_to_stop_keeps_where_it_is(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     stop, changes = Stop(), {"schedule.num_epochs": 2.0}
 
     def after_step(module: object, method: object, done: int, total: int) -> None:
@@ -146,7 +148,12 @@ def test_a_run_that_is_asked_to_stop_keeps_where_it_is(bench: Bench, monkeypatch
             bench.run(bench.spec(changes), "asked", stop)
     assert bench.status("asked").state == "preempted"
     assert [path.name for path in (bench.runs / "asked" / "checkpoints").iterdir()] == ["step-00000007"]
-    assert record(bench.run(bench.spec(changes), "asked")) == record(bench.run(bench.spec(changes), "not-asked"))
+    with caplog.at_level("INFO", logger="scaling"):
+        gone_on = bench.run(bench.spec(changes), "asked")
+        assert "resumed at step 7 of 48, from the checkpoint step-00000007" in caplog.messages
+        caplog.clear()
+        assert record(gone_on) == record(bench.run(bench.spec(changes), "not-asked"))
+        assert not any("resumed" in line for line in caplog.messages)
 
 
 def test_early_stopping_keeps_the_best_and_stops_in_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

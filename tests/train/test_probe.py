@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 import torch
 from lab import SpecMaker
 
-from scaling.train.probe import bytes_besides, found_micro_batch, micro_batches, with_micro_batch
+from scaling.spec import RunSpec
+from scaling.train.probe import bytes_besides, found_micro_batch, micro_batches, pretraining_trial, with_micro_batch
 
 
 class Device:
@@ -25,19 +27,24 @@ class Device:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
 
+def found(run: RunSpec, cache: Path, device: str, attempt: Callable[[int], None]) -> int:
+    return found_micro_batch(run, pretraining_trial(run), cache, device, attempt)
+
+
 def test_what_is_tried_divides_the_share_and_keeps_pairs_together(spec: SpecMaker) -> None:
     assert micro_batches(spec({"batch.num_sequences": 24, "placement.ranks": 2})) == [12, 6, 3, 1]
     assert micro_batches(spec({"batch.num_sequences": 7})) == [7, 1]
-    assert micro_batches(spec({"batch.num_sequences": 12, "objective.kind": "mlm_nsp"})) == [12, 6, 2]
+    pairs = spec({"batch.num_sequences": 12, "objective.kind": "mlm_nsp"})
+    assert micro_batches(pairs, pretraining_trial(pairs).together) == [12, 6, 2]
 
 
 def test_the_first_run_backs_off_and_all_others_take_what_it_found(spec: SpecMaker, tmp_path: Path) -> None:
     small, smaller = Device(most=5), Device(most=1)
     run = spec({"batch.num_sequences": 12})
-    assert found_micro_batch(run, tmp_path, "small", small) == 3
+    assert found(run, tmp_path, "small", small) == 3
     assert small.tried == [12, 6, 3]
     again = spec({"batch.num_sequences": 12, "seeds.init": 5, "optimizer.learning_rate": 1.0})
-    assert found_micro_batch(again, tmp_path, "small", smaller) == 3
+    assert found(again, tmp_path, "small", smaller) == 3
     assert smaller.tried == []
 
 
@@ -53,24 +60,24 @@ def test_the_first_run_backs_off_and_all_others_take_what_it_found(spec: SpecMak
     ],
 )
 def test_whatever_changes_memory_is_tried_anew(spec: SpecMaker, tmp_path: Path, change: dict[str, object]) -> None:
-    found_micro_batch(spec(), tmp_path, "card", Device(most=4))
+    found(spec(), tmp_path, "card", Device(most=4))
     other = Device(most=2)
-    assert found_micro_batch(spec(change), tmp_path, "card", other) == 2
-    assert found_micro_batch(spec(), tmp_path, "other card", other) == 2
+    assert found(spec(change), tmp_path, "card", other) == 2
+    assert found(spec(), tmp_path, "other card", other) == 2
     assert other.tried == [4, 2, 4, 2]
 
 
 def test_plain_torch_holds_the_same_under_any_stage_and_tries_once(spec: SpecMaker, tmp_path: Path) -> None:
-    found_micro_batch(spec(), tmp_path, "card", Device(most=4))
+    found(spec(), tmp_path, "card", Device(most=4))
     other = Device(most=2)
-    assert found_micro_batch(spec({"zero.stage": 3}), tmp_path, "card", other) == 4
+    assert found(spec({"zero.stage": 3}), tmp_path, "card", other) == 4
     assert other.tried == []
 
 
 def test_a_model_that_does_not_fit_at_all_is_an_error_that_says_what_to_change(spec: SpecMaker, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"placement\.micro_batch: 1 of 32 tokens do not fit on the device; choose"):
-        found_micro_batch(spec(), tmp_path, "card", Device(most=0))
-    assert found_micro_batch(spec(), tmp_path, "card", Device(most=9)) == 4  # and is not remembered
+        found(spec(), tmp_path, "card", Device(most=0))
+    assert found(spec(), tmp_path, "card", Device(most=9)) == 4  # and is not remembered
 
 
 def test_an_error_that_is_not_of_memory_is_not_backed_off_from(spec: SpecMaker, tmp_path: Path) -> None:
@@ -78,12 +85,12 @@ def test_an_error_that_is_not_of_memory_is_not_backed_off_from(spec: SpecMaker, 
         raise RuntimeError("an illegal memory access was encountered")
 
     with pytest.raises(RuntimeError, match="illegal"):
-        found_micro_batch(spec(), tmp_path, "card", broken)
+        found(spec(), tmp_path, "card", broken)
 
 
 def test_a_cpu_takes_the_whole_share(spec: SpecMaker, tmp_path: Path) -> None:
     run = spec()
-    assert with_micro_batch(run, tmp_path) is run
+    assert with_micro_batch(run, tmp_path, pretraining_trial(run)) is run
     assert not list(tmp_path.iterdir())
 
 
@@ -92,7 +99,8 @@ def test_what_an_engine_holds_besides_shrinks_with_its_stage_and_offload(spec: S
 
     def besides(**changes: Any) -> float:
         run = spec({"precision": "bf16", "placement.ranks": 4, **changes})
-        return bytes_besides(run) / (run.num_params + run.anatomy.embedding_params)
+        num_params = run.num_params + run.anatomy.embedding_params
+        return bytes_besides(run, num_params, num_params) / num_params
 
     assert besides(**{"placement.ranks": 1}) == pytest.approx(12 + 2 + 4, rel=1e-3)
     assert besides(**{"placement.ranks": 1, "zero.stage": 1}) == besides(**{"placement.ranks": 1}), "no buckets"

@@ -14,6 +14,7 @@ from planted import POOR, RICH, demo_trees, spec, write_study
 from planted_tasks import FULL, SIZES, PlantedTask, Tuned, finetune_spec, write_child, write_tasks
 
 from analysis.__main__ import main
+from analysis.downstream.cells import Z
 from analysis.downstream.downstream import Downstream, downstream
 from analysis.downstream.facts import facts
 from analysis.downstream.headline import headline
@@ -284,3 +285,35 @@ def test_without_repeated_seeds_nothing_is_claimed(tmp_path: Path) -> None:
     assert found.best[0].best is None
     assert any("too few seeds of fine-tuning are repeated" in text for text in caveats(found))
     assert "Too few seeds are repeated to tell anything from chance" in headline(found)
+
+
+@pytest.mark.parametrize("replicates", [None, 100])
+def test_with_too_few_seeds_scores_have_intervals_over_rows_which_decide_nothing(
+    tmp_path: Path, replicates: int | None
+) -> None:
+    write_tasks(tmp_path, [SST2], sizes=SIZES[:1], seeds=1, labels=(800,), compress=("pruned",), replicates=replicates)
+    found = downstream([str(tmp_path)])
+    (cell,) = (v.cell for v in found.verdicts)
+    (run,) = cell.runs
+    assert cell.covers == "rows"
+    sampling = Z * math.sqrt(cell.mean * (1 - cell.mean) / SST2.num_items)
+    assert cell.estimate.hi - cell.mean == pytest.approx(
+        run.score.hi - run.score.value if not replicates else sampling, rel=0.3
+    )
+    assert {v.over_scratch.verdict for v in found.verdicts if v.over_scratch} == {"cannot tell"}
+    (small,) = found.compressions
+    assert small.change.gap.hi - small.change.gap.value == pytest.approx(0.004)
+    report([str(tmp_path)], tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "over the rows of the test set alone, for these very models" in text
+    assert "the interval of its change is over the rows of the test set alone" in text
+    assert "Intervals hold 95 % and take in both" not in text
+
+
+def test_two_seeds_with_three_of_another_task_say_where_intervals_are_over_rows_alone(tmp_path: Path) -> None:
+    write_tasks(tmp_path, [SST2], sizes=SIZES[:1], seeds=3, labels=(800,))
+    write_tasks(tmp_path, [NER], sizes=(), seeds=2, labels=(800,))
+    report([str(tmp_path)], tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "Intervals hold 95 % and take in both the spread between seeds and the rows of the test set." in text
+    assert f"Where too few seeds are repeated ({NER.name})" in text
