@@ -67,8 +67,8 @@ def baseline(
 ) -> Baseline | None:
     """What a baseline learns from `items` and is worth on the test rows of `data`; None if a kind has none.
 
-    The order of items does not matter. Kept in `cache/baselines/` by all that it depends on. num_resamples, seed: of the
-    intervals.
+    The order of items does not matter. Kept in `cache/baselines/` by all that it depends on.
+    num_resamples, seed: of the intervals.
     """
     if task.kind not in ANSWERS:
         return None
