@@ -12,10 +12,11 @@ from analysis.contrasts.matching import why_not_comparable
 from analysis.page.labels import flops_text, percent_text
 from analysis.page.language import say
 from analysis.page.table import Probability, Table, number_text
+from analysis.planning.forecast import Forecast, forecast
 from analysis.planning.noise_floor import NoiseFloor
 from analysis.planning.plan import Plan
 from analysis.planning.planned_run import PlannedRun, flops_to_train
-from analysis.planning.precision import AssumedCurve, Forecast, Kind, Question, forecast, in_log_loss
+from analysis.planning.question import AssumedCurve, Kind, Question, in_log_loss, said
 from analysis.planning.search import Field, cheapest, field_of, narrowest
 from analysis.runs.logs import AnalysisError
 
@@ -75,14 +76,16 @@ def design(
     asked = questions_of(plan)
     chosen = question or asked[0]
     _check(plan, chosen, half_width, max_flops)
-    forecasts = tuple(forecast(one, plan.runs, curves, floor) for one in (chosen, *(q for q in asked if q != chosen)))
+    every = (chosen, *(q for q in asked if q != chosen))
+    forecasts = tuple(forecast(one, plan.pooled_with(*one.recipes), curves, floor) for one in every)
     open_flops = flops_to_train(plan.runs)
     own = [run for run in plan.runs if run.recipe in chosen.recipes]
-    before = forecast(chosen, plan.done, curves, floor)
+    done = [run for run in plan.pooled_with(*chosen.recipes) if run.is_done]
+    before = forecast(chosen, done, curves, floor)
     field = _field(plan, chosen, curves, floor, sizes)
     if half_width is None and max_flops is None:
         if open_flops and forecasts[0].is_known:
-            half_width = forecasts[0].half_width
+            half_width = said(chosen, field.precision.careful(field.planned), curves)
         else:
             max_flops = flops_to_train(own) or flops_to_train([run.again() for run in own]) / 2
     if half_width is not None:
@@ -93,7 +96,7 @@ def design(
     if not found:
         why = _why_none(chosen, before, half_width, curves)
         return Design(plan, floor, curves, open_flops, forecasts, chosen, None, why)
-    after = forecast(chosen, [*plan.done, *found], curves, floor)
+    after = forecast(chosen, [*done, *found], curves, floor)
     even = flops_to_train(own)
     proposal = Proposal(found, flops_to_train([*plan.done, *found]), before, after, even or None)
     return Design(plan, floor, curves, open_flops, forecasts, chosen, proposal, None)
@@ -109,8 +112,9 @@ def runs_for(
 def _field(
     plan: Plan, question: Question, curves: Mapping[str, AssumedCurve], floor: NoiseFloor, sizes: Sequence[int] = ()
 ) -> Field:
-    own = [run for run in plan.runs if run.recipe in question.recipes]
-    return field_of(question, own, (*sizes, *{run.num_tokens for run in own}), curves, floor)
+    runs = plan.pooled_with(*question.recipes)
+    known = {run.num_tokens for run in runs if run.recipe in question.recipes}
+    return field_of(question, runs, (*sizes, *known), curves, floor)
 
 
 def _cheapest(
@@ -192,7 +196,7 @@ def width_text(question: Question, half_width: float) -> str:
     if not math.isfinite(half_width):
         return say("no interval")
     if question.kind == "multiplier":
-        return say("a factor of {factor}", factor=f"{half_width:.3g}")
+        return say("a factor of {factor}", factor=f"{half_width:.4g}")
     return say("± {half} nats per token", half=number_text(half_width, 2))
 
 
@@ -246,7 +250,7 @@ def proposal_sentence(found: Design) -> str:
 
 def _effect_text(question: Question, effect: float) -> str:
     if question.kind == "multiplier":
-        return say("a factor of {factor}", factor=f"{effect:.3g}")
+        return say("a factor of {factor}", factor=f"{effect:.4g}")
     return say("{effect} nats per token", effect=number_text(effect, 2))
 
 
@@ -292,6 +296,14 @@ def run_table(proposal: Proposal) -> Table:
 
 def _seed_text(seeds: tuple[tuple[str, int], ...]) -> str:
     return ", ".join(f"{name} {value}" for name, value in seeds)
+
+
+def note() -> str:
+    """How the widths and effects are meant."""
+    return say(
+        "Widths are those to expect of 95 % intervals if the noise is as measured and the same at all sizes; an effect "
+        "counts as seen if 80 % of studies see it."
+    )
 
 
 def facts(found: Design) -> dict[str, Any]:

@@ -135,6 +135,7 @@ def fit_table(
         objective = HUBER if kinds[0].response == "loss" else Huber(scale="raw")
     fits: list[GroupFit] = []
     notes: list[str] = []
+    unsaid: list[AnalysisError] = []
     for kind, table in zip(kinds, tables, strict=True):
         check_for(table, kind)
         notes += doubts(table, kind)
@@ -148,9 +149,12 @@ def fit_table(
                 fit = no_fit(seen, law, objective, own, f"{lacks[0].upper()}{lacks[1:]}.")
             else:
                 fit = fit_law(part, law, objective=objective, fixed=own, hold_out=hold_out)
-            fits.append(_with_predictions(name, fit, at, bootstrap))
+            fits.append(_with_predictions(name, fit, at, bootstrap, unsaid))
             if "D" in kind.columns and kind.response == "loss" and rises(part):
                 notes.append(f"{f'{name}: ' if name else ''}{part.response} rises with D, and the law can only fall")
+    if unsaid and not any(each.predictions or each.optima for each in fits):
+        raise unsaid[0]
+    notes += [f"no prediction: {error}" for error in unsaid]
     compared = _compared(fits, [kind.name for kind in kinds], hold_out)
     return TableFits(tables[0].source, tuple(fits), compared, tuple(dict.fromkeys(notes)))
 
@@ -273,16 +277,27 @@ def _is_worse(errors: Mapping[int, float], best: Mapping[int, float], unit: Mapp
     return bool(means.mean() > stdtrit(len(means) - 1, 1 - CHANCE / 2) * error)
 
 
-def _with_predictions(group: str | None, fit: LawFit, at: Sequence[Amounts], bootstrap: int) -> GroupFit:
-    """The fit with what it predicts; places that say C alone ask for the best N and D, where the law has them."""
+def _with_predictions(
+    group: str | None, fit: LawFit, at: Sequence[Amounts], bootstrap: int, unsaid: list[AnalysisError]
+) -> GroupFit:
+    """The fit with what it predicts; places that say C alone ask for the best N and D, where the law has them.
+
+    unsaid: takes why the law says nothing of a place, for other laws may.
+    """
     if not np.isfinite(fit.theta).all():
         return GroupFit(group, fit)
     budgets = [place["C"] for place in at if set(place) == {"C"} and has_frontier(fit)]
     places = [place for place in at if not (set(place) == {"C"} and has_frontier(fit))]
+    predictions: list[Predicted] = []
+    for place in places:
+        try:
+            predictions += predict_at(fit, place)
+        except AnalysisError as error:
+            unsaid.append(error)
     return GroupFit(
         group,
         fit,
-        tuple(found for place in places for found in predict_at(fit, place)),
+        tuple(predictions),
         tuple(optimum(fit, flops) for flops in budgets),
         fit.bootstrap(bootstrap) if bootstrap else {},
     )

@@ -179,9 +179,14 @@ def seed_noise(points: Sequence[Point]) -> SeedNoise:
 
 def pool_of(study: Study, recipe: Recipe, domain: str) -> tuple[str, ...]:
     """The recipes whose losses on a domain are taken as equally noisy, this one among them."""
-    roots = (*POOLED_WITHIN, f"content.{domain}", f"content.{study.target}")
+    return equally_noisy(study.recipes, recipe, domain, study.target)
+
+
+def equally_noisy(recipes: Sequence[Recipe], recipe: Recipe, domain: str, target: str) -> tuple[str, ...]:
+    """The labels of those of `recipes` whose noise on a domain is pooled with that of one."""
+    roots = (*POOLED_WITHIN, f"content.{domain}", f"content.{target}")
     own = recipe.subtree(*roots)
-    return tuple(r.label for r in study.recipes if r.subtree(*roots) == own)
+    return tuple(r.label for r in recipes if r.subtree(*roots) == own)
 
 
 def noise_of(study: Study, recipe: Recipe, domain: str) -> SeedNoise:

@@ -10,7 +10,7 @@ from analysis.contrasts.fit import Fit, fit_power_law
 from analysis.contrasts.noise import noise_of
 from analysis.page.language import say
 from analysis.planning.plan import Plan
-from analysis.planning.precision import AssumedCurve
+from analysis.planning.question import AssumedCurve
 from analysis.runs.points import Study
 
 USUAL = (1.69, 410.7, 0.28)

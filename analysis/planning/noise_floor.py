@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from scipy import special
 
 from analysis.contrasts.noise import SeedNoise, noise_of
 from analysis.page.labels import count_text, percent_text
@@ -28,6 +31,11 @@ class NoiseFloor:
     degrees: int | None
 
     @property
+    def typical_sd(self) -> float:
+        """What the true value is as likely above as below: an sd of few degrees of freedom is more often too small."""
+        return self.sd if self.degrees is None else self.sd / median_spread(self.degrees)
+
+    @property
     def sentence(self) -> str:
         if self.degrees is None:
             return say(
@@ -43,6 +51,12 @@ class NoiseFloor:
             share=percent_text(self.trunk_share),
             degrees=count_text(self.degrees),
         )
+
+
+@cache
+def median_spread(degrees: float) -> float:
+    """The median of an estimated standard deviation over the true one."""
+    return math.sqrt(2 * float(special.gammaincinv(degrees / 2, 0.5)) / degrees)
 
 
 def floor_of(noise: SeedNoise) -> NoiseFloor | None:

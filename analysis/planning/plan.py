@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.contrasts.noise import equally_noisy
 from analysis.planning.planned_run import PlannedRun, Schedule, schedule_of
 from analysis.runs.logs import STUDY_KEYS, AnalysisError
 from analysis.runs.points import Study
@@ -41,6 +42,12 @@ class Plan:
     @property
     def done(self) -> tuple[PlannedRun, ...]:
         return tuple(run for run in self.runs if run.is_done)
+
+    def pooled_with(self, *recipes: str) -> tuple[PlannedRun, ...]:
+        """The runs of these recipes, and of those whose noise the analysis pools with that of the first."""
+        first = next(recipe for recipe in self.recipes if recipe.label == recipes[0])
+        pool = {*recipes, *equally_noisy(self.recipes, first, self.target, self.target)}
+        return tuple(run for run in self.runs if run.recipe in pool)
 
     def sizes_of(self, *recipes: str) -> tuple[int, ...]:
         """The sizes that all of these recipes have, ascending."""

@@ -12,14 +12,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.planning.noise_floor import NoiseFloor
 from analysis.planning.planned_run import PlannedRun, Seeds, new_seeds
-from analysis.planning.precision import AssumedCurve, Precision, Question
+from analysis.planning.precision import Precision, incidence, pooled
+from analysis.planning.question import AssumedCurve, Question
 
 MAX_NEW_SEEDS = 12
 MAX_SUBSET = 3
@@ -27,6 +28,9 @@ MAX_SUBSET = 3
 MANY_SIZES = 7
 NUM_STARTS = 3
 MAX_STEPS = 60
+MAX_ROUNDS = 4
+NEAR = 0.02
+"""A rehearsed width this little off needs no further search."""
 
 Shape = tuple[NDArray[np.bool_], ...]
 """Per recipe of the question: which trunk (rows) measures which size (columns)."""
@@ -75,7 +79,10 @@ def field_of(
     curves: Mapping[str, AssumedCurve],
     floor: NoiseFloor,
 ) -> Field:
-    """What could be run for a question: its recipes at `sizes` and those in use, with the seeds in use and new ones."""
+    """What could be run for a question: its recipes at `sizes` and those in use, with the seeds in use and new ones.
+
+    runs: of all recipes that the noise is pooled over; of the others, those that are done.
+    """
     own = [run for run in runs if run.recipe in question.recipes]
     templates = tuple(next(run for run in own if run.recipe == recipe) for recipe in question.recipes)
     done = [run for run in own if run.is_done]
@@ -86,43 +93,82 @@ def field_of(
     used = sorted({run.seeds for run in done})
     planned = sorted({run.seeds for run in own} - set(used))
     seeds = (*used, *planned, *new_seeds(own, max(0, MAX_NEW_SEEDS - len(planned))))
-    there, then = ([_shape(run, some, seeds, every) for run in templates] for some in (done, own))
+    there, then = ([incidence(run.recipe, some, seeds, every) for run in templates] for some in (done, own))
     branches = np.array([[run.schedule.branch_tokens(size) for size in every] for run in templates])
-    return Field(
-        templates, every, seeds, tuple(there), tuple(then), Precision(question, curves, floor, every), branches
-    )
-
-
-def _shape(
-    template: PlannedRun, runs: Sequence[PlannedRun], seeds: Sequence[Seeds], sizes: Sequence[int]
-) -> NDArray[np.bool_]:
-    """Which of the runs of one recipe there are, (seeds, sizes)."""
-    own = {(run.seeds, run.num_tokens) for run in runs if run.recipe == template.recipe}
-    return np.array([[(seed, size) in own for size in sizes] for seed in seeds], bool)
+    others = [run for run in runs if run.is_done and run.recipe not in question.recipes]
+    all_seeds = (*seeds, *sorted({run.seeds for run in others} - set(seeds)))
+    precision = Precision(question, curves, floor, every, pooled(question, others, all_seeds, every))
+    return Field(templates, every, seeds, tuple(there), tuple(then), precision, branches)
 
 
 def cheapest(field: Field, half_width: float) -> tuple[PlannedRun, ...] | None:
-    """The runs with the fewest FLOPs after which the interval is at most so wide, in log loss; None if none do."""
+    """The runs with the fewest FLOPs after which the interval is at most so wide, in log loss; None if none do.
 
+    The formula that sets are tried by may be off: what it proposes is rehearsed, it is asked again for what it is off
+    by, and of the cheapest that will do every run is dropped that need not be there.
+    """
+    formula = replace(field, precision=field.precision.opened(half_width))
+    aim, found = half_width, [field.planned]
+    for _ in range(MAX_ROUNDS):
+        shape = _cheapest(formula, aim)
+        if shape is None:
+            break
+        reached = field.precision.careful(shape) / half_width
+        found.append(shape)
+        if 1 - NEAR <= reached <= 1 + 1e-9:
+            break
+        aim /= reached * (1 + NEAR / 4)
+    enough = [shape for shape in found if field.precision.careful(shape) <= half_width * (1 + 1e-9)]
+    if not enough:
+        return None
+    best = min(enough, key=field.flops)
+    return field.runs(best if field.precision.is_measured else _thinned(field, best, half_width))
+
+
+def _thinned(field: Field, shape: Shape, half_width: float) -> Shape:
+    """Without the runs, the dearest first, that the interval is narrow enough without."""
+    while True:
+        fewer = [s for s in _neighbours(field, shape, moves=False) if field.flops(s) < field.flops(shape)]
+        good = (s for s in sorted(fewer, key=field.flops) if field.precision.careful(s) <= half_width * (1 + 1e-9))
+        if (following := next(good, None)) is None:
+            return shape
+        shape = following
+
+
+def _cheapest(field: Field, half_width: float) -> Shape | None:
     def score(shape: Shape) -> Score:
         half = field.precision.half_width(shape)
         short = max(0.0, half / half_width - 1) if math.isfinite(half) else math.inf
         return (short if short > 1e-9 else 0.0), field.flops(shape)
 
     best = _search(field, score)
-    return field.runs(best) if score(best)[0] == 0 else None
+    return best if score(best)[0] == 0 else None
 
 
 def narrowest(field: Field, max_flops: float) -> tuple[PlannedRun, ...]:
-    """The runs within a budget after which the interval is narrowest; none where none gives an interval."""
+    """The runs within a budget after which the interval is narrowest; none where none gives an interval.
 
+    As the formula goes by how wide the interval will be, it is asked again with what its first answer came to.
+    """
+    formula, found = field, []
+    for _ in range(1 if field.precision.is_measured else MAX_ROUNDS):
+        shape = _narrowest(formula, max_flops)
+        if shape is None:
+            break
+        found.append(shape)
+        wide = min(field.precision.careful(shape), 2 * field.precision.half_width(shape))
+        formula = replace(field, precision=field.precision.opened(wide))
+    return field.runs(min(found, key=field.precision.careful)) if found else ()
+
+
+def _narrowest(field: Field, max_flops: float) -> Shape | None:
     def score(shape: Shape) -> Score:
         over = max(0.0, field.flops(shape) / max_flops - 1)
         return (over, math.inf) if over > 1e-9 else (0.0, field.precision.half_width(shape))
 
     best = _search(field, score)
     value = score(best)
-    return field.runs(best) if value[0] == 0 and math.isfinite(value[1]) else ()
+    return best if value[0] == 0 and math.isfinite(value[1]) else None
 
 
 def _search(field: Field, score: Callable[[Shape], Score]) -> Shape:

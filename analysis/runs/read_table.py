@@ -35,6 +35,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "seed": ("seed",),
     "domain": ("domain",),
     "role": ("role",),
+    "step": ("step", "global_step", "checkpoint", "ckpt", "iteration"),
 }
 """Letters, and the column names that are taken for them where the user says nothing; the first that is there counts.
 Case does not matter for words, nor spaces for underscores; for single letters it does: N parameters, n of anything."""
@@ -146,7 +147,7 @@ def read_table(
     run = raw.texts(identity, "run") if identity else np.array([f"row {i}" for i in raw.row], dtype=np.str_)
     unit = _place(raw, named, "trunk")
     seed = _place(raw, named, "seed")
-    recipe = _place(raw, named, "recipe")
+    recipe, step = _place(raw, named, "recipe"), _place(raw, named, "step")
     empty = np.full(len(y), "", dtype=np.str_)
     table = RunTable(
         columns=amounts | ({"w": weights} if weights is not None else {}),
@@ -159,6 +160,7 @@ def read_table(
         domains=domains,
         source=raw.source,
         identity=run if identity else None,
+        step=step if step and len(set(map(str, raw.columns[step]))) > 1 else "",
         unread=() if recipe else _like_recipes(raw, [p for p in (place, identity, unit, seed) if p], amounts),
     )
     _one_domain(raw, named)

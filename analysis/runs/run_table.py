@@ -19,6 +19,7 @@ class RunTable:
     recipe, run, seed: what groups rows, (n,) of text. run: the unit that is drawn at random (rows of one trunk share
     it). identity: the run itself, (n,), where the source names it. row: where each stood in its source, 1 for the
     first. source: for messages. unread: columns of few texts that nothing reads, and that may tell recipes apart.
+    step: the column, if there is one, that says at which step of a training a row was measured.
     """
 
     columns: Columns
@@ -32,6 +33,7 @@ class RunTable:
     source: str = ""
     identity: NDArray[np.str_] | None = None
     unread: tuple[str, ...] = ()
+    step: str = ""
 
     def __len__(self) -> int:
         return len(self.y)

@@ -18,6 +18,8 @@ MAX_LOSS_STEP = 20.0
 MAX_FLOPS_OFF = 100.0
 """C over N D is about 6 however it is counted; a row that is off by this factor from the others has other units."""
 RISE_ERRORS = 2.0
+MANY_CHECKPOINTS = 5
+"""So few D of one N and seed are also trained apart, in equal steps."""
 WEIGHTS_TOLERANCE = 0.02
 """Weights are published with few decimals: RegMix's sum to 1 within 0.005."""
 
@@ -86,9 +88,33 @@ def doubts(table: RunTable, law: type[Law]) -> list[str]:
                 )
     if law.response == "loss" and any(word in table.response.lower() for word in ("ppl", "perplexity")):
         found.append(f"{table.response} is exp(loss), and {law.name} is a law of the loss: fit its logarithm")
+    if _are_checkpoints(table):
+        why = f"the column {table.step} looks" if table.step else "equal steps of D look"
+        found.append(
+            f"each of the {len(table)} rows counts as a run of its own, though {why} like checkpoints of a few runs: "
+            "if they are, --cluster COLUMN says which rows share a run; without it intervals are too narrow"
+        )
     for name in table.unread:
         found.append(f"one fit over several values of {name}: are they recipes? --group {name}, or --where {name}=...")
     return found
+
+
+def _are_checkpoints(table: RunTable) -> bool:
+    """Whether rows that each count as a run seem to be points of a few trainings.
+
+    Runs trained apart have D on any grid, and seeds in common. Points of one training have a column that says which
+    step they are, or D in equal steps; so it takes one of these, in all curves of equal recipe, N and seed.
+    """
+    if table.identity is not None or table.num_clusters < len(table) or "D" not in table.columns:
+        return False
+    named = [table.recipe, table.seed, *(table.columns[name] for name in ("N", "w") if name in table.columns)]
+    curves: dict[str, list[float]] = {}
+    for key, tokens in zip(zip(*named, strict=True), table.columns["D"].tolist(), strict=True):
+        curves.setdefault(str(key), []).append(tokens)
+    if min(len(set(sizes)) for sizes in curves.values()) < MANY_CHECKPOINTS:
+        return False
+    steps = [np.diff(np.unique(sizes)) for sizes in curves.values()]
+    return bool(table.step) or all(np.ptp(step) <= 0.02 * step.mean() for step in steps)
 
 
 def rises(table: RunTable) -> bool:

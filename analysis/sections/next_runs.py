@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from analysis.contrasts.contrast import Contrast
-from analysis.design import Design, design, facts, forecast_table, proposal_sentence, run_table, runs_for
+from analysis.design import Design, design, facts, forecast_table, note, proposal_sentence, run_table, runs_for
 from analysis.page.answer import Answer
 from analysis.page.labels import flops_text, percent_text
 from analysis.page.language import say
@@ -13,7 +13,7 @@ from analysis.planning.assumed import fitted_curves
 from analysis.planning.noise_floor import study_floor
 from analysis.planning.plan import Plan, plan_of
 from analysis.planning.planned_run import flops_to_train
-from analysis.planning.precision import Question
+from analysis.planning.question import Question
 from analysis.runs.logs import AnalysisError
 from analysis.runs.points import Study
 from analysis.sections.section import Section
@@ -57,7 +57,7 @@ def section(study: Study, results: Answer) -> Section | None:
         tuple(texts),
         points=_needed(found),
         tables=tuple(tables),
-        notes=(_note(),),
+        notes=(note(),),
         files=files,
         facts=facts(found),
     )
@@ -90,11 +90,4 @@ def _needed(found: Design) -> tuple[str, ...]:
             flops=flops_text(flops),
             share=percent_text(flops / spent),
         ),
-    )
-
-
-def _note() -> str:
-    return say(
-        "Widths are those to expect of 95 % intervals if the noise is as measured and the same at all sizes; an effect "
-        "counts as seen if 80 % of studies see it."
     )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from analysis.page.table import Table
     from analysis.planning.noise_floor import NoiseFloor
     from analysis.planning.plan import Plan
-    from analysis.planning.precision import Kind
+    from analysis.planning.question import Kind
     from analysis.runs.points import Study
 
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from analysis.design import design, facts, forecast_table, power_table, question_about, run_table, sentences
+    from analysis.design import design, facts, forecast_table, note, power_table, question_about, run_table, sentences
     from analysis.page.summary import plain
     from analysis.page.writing import write_whole
     from analysis.planning.assumed import fitted_curves, stated_curves
@@ -63,11 +63,15 @@ def run(arguments: argparse.Namespace) -> int:
     for table in (forecast_table(found), power_table(found), run_table(found.proposal) if found.proposal else None):
         if table is not None:
             print("\n" + _lines(table))
+    print(f"\n{note()}")
     if arguments.json:
         write_whole(arguments.json, json.dumps(plain(facts(found)), indent=1, ensure_ascii=False).encode())
     if arguments.out and found.proposal:
         write_whole(arguments.out, sweep_yaml(plan, found.proposal.runs).encode())
-        print(f"\n{arguments.out}: python -m scaling +sweeps={arguments.out.stem}, once it lies in sweeps/")
+        then = "" if arguments.out.parent.name == "sweeps" else ", once it lies in sweeps/"
+        print(f"\n{arguments.out}: python -m scaling +sweeps={arguments.out.stem}{then}")
+    elif arguments.out:
+        print(f"\n{arguments.out} is not written: there is no run to add")
     return 0
 
 
@@ -144,7 +148,10 @@ def _theta(text: str | None) -> tuple[float, float, float] | None:
 
 
 def _count(text: str) -> int:
-    value = float(text.replace("_", ""))
+    try:
+        value = float(text.replace("_", ""))
+    except ValueError:
+        value = math.nan
     if not 1 <= value < 1e18:
         raise argparse.ArgumentTypeError(f"wanted a number of tokens, got {text!r}")
     return round(value)

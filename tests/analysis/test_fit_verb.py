@@ -283,6 +283,43 @@ def test_a_good_table_is_not_doubted(sizes: Path, tmp_path: Path) -> None:
     assert told(tmp_path, str(sizes), "--law", "chinchilla")["notes"] == []
 
 
+@pytest.mark.parametrize(
+    ("steps", "column", "said"),
+    [
+        ((1, 2, 4, 8, 16, 32), "step", "the column step looks like checkpoints"),
+        ((1, 2, 3, 4, 5, 6), "note", "equal steps of D look like checkpoints"),
+        ((1, 2, 4, 8, 16, 32), "note", None),
+        ((1, 2, 3, 4), "note", None),
+    ],
+)
+def test_rows_that_look_like_checkpoints_are_not_silently_runs(
+    steps: tuple[int, ...], column: str, said: str | None, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    lines = [f"N,D,{column},model,loss"]
+    for N in (1e7, 3e7, 1e8, 3e8):
+        for step in steps:
+            loss = (1.69 + 406 / N**0.34 + 410 / (step * 1e8) ** 0.28) * np.exp(rng.normal(0, 0.003))
+            lines.append(f"{N},{step * 1e8},{step},m{N:.0f},{loss}")
+    (tmp_path / "rows.csv").write_text("\n".join(lines), encoding="utf-8")
+    words = (str(tmp_path / "rows.csv"), "--law", "chinchilla")
+    doubts = [note for note in told(tmp_path, *words)["notes"] if "counts as a run" in note]
+    assert len(doubts) == (said is not None)
+    assert all(said is not None and said in note and "--cluster COLUMN" in note for note in doubts)
+    assert not any("counts as a run" in note for note in told(tmp_path, *words, "--cluster", "model")["notes"])
+
+
+def test_a_law_that_says_nothing_of_a_place_stops_no_other(
+    sizes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = told(tmp_path, str(sizes), "--law", "power", "--law", "chinchilla", "--at", "C=1e21")
+    assert {fit["law"] for fit in found["fits"]} == {"power", "chinchilla"}
+    assert "no prediction: --at must give D for power, got C" in found["notes"]
+    capsys.readouterr()
+    assert main(["fit", str(sizes), "--law", "power", "--at", "C=1e21"]) == 2
+    assert "--at must give D for power" in capsys.readouterr().err
+
+
 def test_many_fits_are_told_in_a_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [f"g{g},{d},{1.5 + (50 + g) / d**0.2}" for g in range(7) for d in np.geomspace(1e7, 1e11, 6)]
     (tmp_path / "many.csv").write_text("\n".join(["recipe,D,loss", *rows]) + "\n")

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from analysis.contrasts.contrast import full_fit, loss_gap
+from analysis.contrasts.curves import Band
+from analysis.contrasts.multiplier import multiplier_at
 from analysis.contrasts.noise import pool_of
 from analysis.laws.power import PowerLaw
 from analysis.planning.noise_floor import NoiseFloor
 from analysis.planning.planned_run import PlannedRun, Schedule
-from analysis.planning.precision import AssumedCurve
+from analysis.planning.question import AssumedCurve
 from analysis.runs.points import Point, Study
 from analysis.runs.recipes import Recipe
 
@@ -84,10 +86,14 @@ def gap_width(study: Study) -> float:
 
 
 def multiplier_width(study: Study, num_tokens: int) -> float:
-    """The half-width of the logarithm of the token multiplier, from the intervals of the two curves at D tokens."""
+    """The half-width of the logarithm of the token multiplier at D tokens; inf where an end is open."""
     b, a = study.recipes
     pool, sizes = pool_of(study, a, "docs"), [{p.tokens for p in study.points_of(r.label, "docs")} for r in (a, b)]
     common = tuple(sorted(set.intersection(*sizes)))
     fits = [full_fit(study, recipe.label, "docs", common, pool) for recipe in (a, b)]
-    half = math.hypot(*(fit.half_width(fit.response(num_tokens)) for fit in fits))
-    return half / -max(fit.slope(num_tokens) for fit in fits)
+    grid, bands = np.geomspace(num_tokens / 3, num_tokens * 3, 17), []  # narrower than `band`'s, so that 17 will do
+    for fit in fits:
+        lower, upper = fit.interval(grid)
+        bands.append(Band(fit, grid, np.log(fit.loss(grid) / lower), np.log(upper / fit.loss(grid))))
+    found = multiplier_at((bands[0], bands[1]), num_tokens)
+    return math.log(found.hi / found.lo) / 2 if found.lo > 0 else math.inf

@@ -152,6 +152,13 @@ def test_what_makes_no_sense_is_said_in_one_line(
     assert said in line
 
 
+@pytest.mark.parametrize("option", ["--at", "--sizes"])
+def test_a_number_of_tokens_that_is_none_is_said_to_be(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["design", "runs", option, "3x"])
+    assert f"{option}: wanted a number of tokens, got '3x'" in capsys.readouterr().err
+
+
 def test_without_a_noise_floor_or_a_plan_it_says_what_is_needed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,8 +21,9 @@ from planning.simulated import (
     simulated_study,
 )
 
+from analysis.planning.forecast import forecast
 from analysis.planning.planned_run import PlannedRun, Schedule, flops_to_train, new_seeds, own_tokens
-from analysis.planning.precision import Question, forecast, in_log_loss
+from analysis.planning.question import Question, in_log_loss
 from analysis.planning.search import cheapest, field_of, narrowest
 
 TOP = SIZES[-1]
@@ -32,19 +33,19 @@ GUESS = (1.3, 45.0, 0.23)
 
 @pytest.mark.parametrize("kind", ["gap", "multiplier"])
 def test_a_simulated_study_reaches_the_width_of_an_even_grid_with_three_fifths_of_its_flops(kind: str) -> None:
-    """Each run is trained on its own. 10 % on the mean widths of 40 studies, which vary by 5 % each."""
+    """Each run is trained on its own. The medians of 60 studies vary by 6 % each, those of gaps of 500 by 2 %."""
     question, grid = Question(kind, "a", "b", TOP), even_grid(3)  # type: ignore[arg-type]
     wanted = in_log_loss(question, forecast(question, grid, curves(GUESS), FLOOR).half_width, curves(GUESS))
     proposed = cheapest(field_of(question, grid, SIZES, curves(GUESS), FLOOR), wanted)
     assert proposed
     assert flops_to_train(proposed) <= 0.6 * flops_to_train(grid)
 
-    def mean_width(runs: Sequence[PlannedRun], seed: int) -> float:
+    def typical_width(runs: Sequence[PlannedRun], seed: int) -> float:
         rng = np.random.default_rng(seed)
-        studies = [simulated_study(runs, rng) for _ in range(40)]
-        return float(np.mean([gap_width(s) if kind == "gap" else multiplier_width(s, TOP) for s in studies]))
+        studies = [simulated_study(runs, rng) for _ in range(500 if kind == "gap" else 60)]
+        return float(np.median([gap_width(s) if kind == "gap" else multiplier_width(s, TOP) for s in studies]))
 
-    assert mean_width(proposed, 0) <= 1.1 * mean_width(grid, 1)
+    assert typical_width(proposed, 0) <= (1.06 if kind == "gap" else 1.12) * typical_width(grid, 1)
 
 
 @pytest.mark.parametrize("schedule", [ALONE, SHARED])
