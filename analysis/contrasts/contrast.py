@@ -5,9 +5,10 @@ then). Where tokens repeat, L(D) does not hold, and the mean losses at the measu
 instead; the same interpolation stands beside every contrast from fits as a check that needs no law.
 
 The decision is that of the gap between the mean losses at the largest common D: it needs no law, and all contrasts at
-one size agree on the order of recipes. The multiplier (multiplier.py) says what the gap is worth. Where the noise
-between seeds is not known, nothing is decided and no interval is given: points of one trunk rise and fall together, so
-however well they fit a curve, they do not tell how far another trunk would lie from it. verdict.py states the rule.
+one size agree on the order of recipes. The multiplier (multiplier.py) says what the gap is worth; where the gap is told
+from 0, its interval holds nothing on the other side of 1. Where the noise between seeds is not known, nothing is
+decided and no interval is given: points of one trunk rise and fall together, so however well they fit a curve, they do
+not tell how far another trunk would lie from it. verdict.py states the rule.
 
 Where recipes have the same seeds, what a seed does to all of them cancels in a difference: they are paired
 (`SeedNoise.of_differences`), from three recipes on, and two from 5 seeds on. Two recipes with 3 seeds are not: pairing
@@ -38,8 +39,10 @@ from analysis.contrasts.verdict import (
     Forecast,
     decide,
     find_crossing,
+    of_one_sign,
     probability_lower,
     reason_text,
+    why_signs_differ,
 )
 from analysis.fitting.result import Estimate, Status
 from analysis.laws.law import Array
@@ -177,6 +180,10 @@ def compare(
     found = replace(found, method=method, fits=fits)
     span = float(common[0]), float(common[-1])
     found = _add_multiplier(found, curves, measured, span, confidence)
+    if found.multiplier is not None and noise.is_known:
+        if why := why_signs_differ(found.multiplier, decision, count_text(common[-1])):
+            notes.append(why)
+        found = replace(found, multiplier=of_one_sign(found.multiplier, decision))
     bands = band(curves[0], confidence), band(curves[1], confidence)
     sizes_read = np.geomspace(span[0], span[1] * (1 if curves is measured else REACH), 128)
     found = replace(

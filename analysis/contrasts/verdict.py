@@ -68,6 +68,49 @@ def decide(gap: Estimate) -> Decision:
     return Decision.A_BETTER if gap.hi < 0 else Decision.B_BETTER if gap.lo > 0 else Decision.CANNOT_TELL
 
 
+def of_one_sign(m: Estimate, decision: Decision) -> Estimate:
+    """A multiplier's interval, ending at 1 where the gap at its size is told from 0 and the curves leave 1 open.
+
+    Loss falls with D, so the multiplier is above 1 exactly where A has the lower loss at that D. The runs there tell
+    the sign where curves through all sizes, which use the same runs and others, may not. It is wrong where either
+    interval is, which at a true multiplier beside 1 is seldom: they err together. Where even the curves' best value is
+    on the other side, they do not pass through the losses that decide, and nothing is changed.
+    """
+    if decision is Decision.A_BETTER and m.lo < 1 < m.value:
+        return Estimate(m.value, 1.0, m.hi)
+    if decision is Decision.B_BETTER and m.value < 1 < m.hi:
+        return Estimate(m.value, m.lo, 1.0)
+    return m
+
+
+def why_signs_differ(by_curves: Estimate, decision: Decision, tokens: str) -> str | None:
+    """Why the curves' multiplier and the gap at D do not say the same of who leads, or None where they do.
+
+    In a sentence without its full stop. by_curves: before `of_one_sign`. tokens: D, for the reader.
+    """
+    side = {Decision.A_BETTER: 1, Decision.B_BETTER: -1}.get(decision, 0)
+    told = 1 if by_curves.lo > 1 else -1 if by_curves.hi < 1 else 0
+    if side == told:
+        return None
+    if not side:
+        return say(
+            "the curves through all sizes tell the multiplier from 1, the losses at {tokens} tokens alone do not tell "
+            "the gap from 0, and the decision rests on those",
+            tokens=tokens,
+        )
+    if side * (by_curves.value - 1) > 0:
+        return say(
+            "the curves alone give a multiplier of {lo} to {hi}; the gap at {tokens} tokens says on which side of 1 it "
+            "lies, so its interval ends there",
+            lo=f"{by_curves.lo:.2f}", hi=f"{by_curves.hi:.2f}", tokens=tokens,
+        )  # fmt: skip
+    return say(
+        "the curves do not pass through the mean losses at {tokens} tokens, which decide, and put the other recipe "
+        "ahead there",
+        tokens=tokens,
+    )
+
+
 def reason_text(reason: str | None) -> str:
     """Why nothing was decided, in a sentence; empty where something was."""
     return {

@@ -263,18 +263,13 @@ def _minimise(
     state = evaluate(u)
     for _ in range(100):
         total, _, _, gradient, hessian = state
-        held = ((u <= low) & (gradient > 0)) | ((u >= high) & (gradient < 0))
-        g = np.where(held, 0.0, gradient)
-        H = hessian + damping[:, None, None] * unit
-        either = held[:, :, None] | held[:, None, :]
-        H = np.where(either, np.eye(len(low)) * 1.0, H)
-        H = H + 1e-13 * np.einsum("kii->ki", H)[:, :, None] * np.eye(len(low))
-        step = -np.linalg.solve(H, g[..., None])[..., 0] * scale
+        step = _step(u, gradient, hessian + damping[:, None, None] * unit, scale, low, high)
         trial = np.clip(u + step, low, high)
         tried = evaluate(trial)
         better = tried[0] <= total
-        promised = np.abs(((trial - u) / scale * g).sum(-1))
-        done = (better & (promised <= tolerance[active])) | (damping >= 1e8)
+        promised = np.abs(((trial - u) / scale * gradient).sum(-1))
+        # a short step of a damped descent promises little, however far there is to go
+        done = (better & (promised * (1 + damping) <= tolerance[active])) | (damping >= 1e8)
         u = np.where(better[:, None], trial, u)
         state = tuple(  # type: ignore[assignment]
             np.where(better.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
@@ -288,3 +283,28 @@ def _minimise(
         active, u, damping = active[more], u[more], damping[more]
         state = tuple(x[more] for x in state)
     return found_u, found_q, found_d
+
+
+def _step(u: Array, gradient: Array, hessian: Array, scale: Array, low: Array, high: Array) -> Array:
+    """Newton steps from u (K, f) within the bounds, gradient and hessian in units of scale (f,).
+
+    Coordinates that a step would carry past a bound go to the bound, and the others are solved for again: clipped
+    alone, such a step may lead uphill however short it is, and a profile along a bound ends too early.
+    """
+    size = u.shape[1]
+    ridge = 1e-13 * np.einsum("kii->ki", hessian)[:, :, None] * np.eye(size)
+    held = ((u <= low) & (gradient > 0)) | ((u >= high) & (gradient < 0))
+    step = np.zeros_like(u)
+    for _ in range(size):
+        coupled = (hessian @ step[..., None])[..., 0]
+        either = held[:, :, None] | held[:, None, :]
+        solved = np.linalg.solve(
+            np.where(either, np.eye(size), hessian) + ridge, np.where(held, 0.0, -gradient - coupled)[..., None]
+        )[..., 0]
+        step = np.where(held, step, solved)
+        under, over = ~held & (u + step * scale < low), ~held & (u + step * scale > high)
+        if not (under | over).any():
+            break
+        step = np.where(under, (low - u) / scale, np.where(over, (high - u) / scale, np.where(held, step, 0.0)))
+        held = held | under | over
+    return step * scale

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from analysis.fitting.minimise import Minimum, minimise
 from analysis.fitting.objective import Huber, LeastSquares, Objective
-from analysis.fitting.profile import Parameter, Quantity, Surface, crossings
+from analysis.fitting.power_ends import has_power_ends, power_ends
+from analysis.fitting.profile import Parameter, Prediction, Quantity, Surface, crossings
 from analysis.fitting.run_noise import RunNoise
 from analysis.fitting.unequal_noise import UnequalNoise, unequal_noise
 from analysis.laws.law import Array, Columns, Law
@@ -58,8 +59,13 @@ class Working:
         centre, gradient = quantity(self.surface, np.repeat(self.u[None], len(half), axis=0), which)
         unit = self.noise.unit_sd(gradient)
         rows = 1.0 if self.surface.scale == "log" else float(np.abs(self.surface.y).mean())
-        still = half <= 1e-12 * np.maximum(np.abs(centre), rows * unit)  # points without noise
-        return crossings(self.surface, self.u, quantity, which, np.where(still, 0.0, half), unit)
+        half = np.where(half <= 1e-12 * np.maximum(np.abs(centre), rows * unit), 0.0, half)  # points without noise
+        if isinstance(quantity, Prediction) and has_power_ends(self.surface):
+            lo, hi, wide = centre.copy(), centre.copy(), half > 0
+            least, most = power_ends(self.surface, self.u, quantity.at["D"][wide], (half[wide] / unit[wide]) ** 2)
+            lo[wide], hi[wide] = np.minimum(least, centre[wide]), np.maximum(most, centre[wide])
+            return lo, hi
+        return crossings(self.surface, self.u, quantity, which, half, unit)
 
     def profile(
         self, quantity: Quantity, count: int, confidence: float, own: Array | None = None

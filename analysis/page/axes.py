@@ -55,13 +55,17 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
 
 
 def token_axis(axes: Axes, sizes: Sequence[float] | np.ndarray, max_ticks: int = 8) -> None:
-    """A log axis over D with a tick at each size where they are few, and never so close that the labels touch."""
+    """A log axis over D with a tick at each size where they are few, and never so close that the labels touch.
+
+    A range without two round numbers has its ends.
+    """
     axes.set_xscale("log")
     low, high = float(min(sizes)), float(max(sizes))
     axes.set_xlim(low / 1.12, high * 1.12)
     axes.set_xlabel(say("tokens D"))
     measured = sorted({float(s) for s in sizes})
-    ticks = _apart(measured if len(measured) <= 8 else _round_ticks(low, high), low, high, max_ticks)
+    chosen = measured if len(measured) <= 8 else _round_ticks(low, high)
+    ticks = _apart(chosen if len(chosen) > 1 else [low, high], low, high, max_ticks)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_text(value)))

@@ -57,6 +57,25 @@ def test_with_noise_the_interval_holds_the_planted_multiplier(tmp_path: Path) ->
     assert found.trend == "not distinguishable from constant"
 
 
+def test_where_the_gap_is_told_from_zero_the_multiplier_ends_at_one(tmp_path: Path) -> None:
+    """Seeds that agree at the largest size alone: the runs there tell a small gap, curves through all sizes do not."""
+
+    def loss(tree: Any, domain: str) -> float:
+        tokens, is_first = tree["budget"]["num_tokens"], tree["seeds"]["init"] == 0
+        worth = 1.05 if tree["recipe"]["mixture"]["weights"] == RICH else 1.0
+        off = 2e-4 if tokens == max(SIZES) else 0.02
+        return float(PowerLaw(1.5, 60.0, 0.25).loss(tokens * worth)) * float(np.exp(off if is_first else -off))
+
+    found = contrast(tmp_path, demo_trees(num_seeds=2), loss=loss, seed_sd=0.0, point_sd=0.0)
+    assert found.gap is not None
+    assert found.multiplier is not None
+    assert found.gap.hi < 0
+    assert found.decision is Decision.A_BETTER
+    assert found.multiplier.lo == 1.0 < found.multiplier.value
+    (note,) = found.notes
+    assert re.match(r"the curves alone give a multiplier of 0\.\d\d to .* so its interval ends there", note)
+
+
 def test_a_multiplier_that_grows_is_seen_to_grow(tmp_path: Path) -> None:
     def law(tree: Any, domain: str) -> PowerLaw:
         return PowerLaw(1.5, 60.0, 0.25) if tree["recipe"]["mixture"]["weights"] == RICH else PowerLaw(1.7, 60.0, 0.245)

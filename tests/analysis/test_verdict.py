@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.contrasts.verdict import Decision, decide, find_crossing, probability_lower, reason_text
+from analysis.contrasts.verdict import (
+    Decision,
+    decide,
+    find_crossing,
+    of_one_sign,
+    probability_lower,
+    reason_text,
+    why_signs_differ,
+)
 from analysis.fitting.result import Estimate
 
 D = np.geomspace(1e6, 1e9, 200)
@@ -19,6 +27,32 @@ def test_a_decision_needs_an_interval_that_excludes_zero() -> None:
     assert decide(Estimate(1.0, 0.1, 2.0)) is Decision.B_BETTER
     assert decide(Estimate(-1.0, -2.0, 0.1)) is Decision.CANNOT_TELL
     assert decide(Estimate(-1.0, -math.inf, math.inf)) is Decision.CANNOT_TELL
+
+
+A, B, OPEN = Decision.A_BETTER, Decision.B_BETTER, Decision.CANNOT_TELL
+
+
+@pytest.mark.parametrize(
+    ("by_curves", "decision", "expected", "told"),
+    [
+        ((3.0, 0.2, 4.1), A, (3.0, 1.0, 4.1), "a multiplier of 0.20 to 4.10; the gap at 2M tokens says on which side"),
+        ((0.5, 0.2, 1.3), B, (0.5, 0.2, 1.0), "a multiplier of 0.20 to 1.30; the gap at 2M tokens says on which side"),
+        ((math.inf, 0.7, math.inf), A, (math.inf, 1.0, math.inf), "a multiplier of 0.70 to inf; the gap"),
+        ((3.0, 2.3, 4.1), A, (3.0, 2.3, 4.1), None),
+        ((0.5, 0.2, 0.8), B, (0.5, 0.2, 0.8), None),
+        ((1.1, 0.2, 4.1), OPEN, (1.1, 0.2, 4.1), None),
+        ((3.0, 2.3, 4.1), OPEN, (3.0, 2.3, 4.1), "the losses at 2M tokens alone do not tell the gap from 0"),
+        ((0.9, 0.2, 1.1), A, (0.9, 0.2, 1.1), "put the other recipe ahead"),
+        ((1.2, 1.1, 1.3), B, (1.2, 1.1, 1.3), "put the other recipe ahead"),
+    ],
+)
+def test_a_multiplier_and_the_gap_at_its_size_are_of_one_sign_or_it_is_said_why_not(
+    by_curves: tuple[float, ...], decision: Decision, expected: tuple[float, ...], told: str | None
+) -> None:
+    m = Estimate(*by_curves)
+    assert of_one_sign(m, decision) == Estimate(*expected)
+    why = why_signs_differ(m, decision, "2M")
+    assert why is None if told is None else why is not None and told in why
 
 
 def test_the_probability_agrees_with_the_interval_at_its_end() -> None:

@@ -9,6 +9,7 @@ from scipy import stats
 from analysis.fitting.law_fit import LawFit, fit_law
 from analysis.fitting.minimise import minimise
 from analysis.fitting.objective import LeastSquares
+from analysis.laws.exchange import Exchange
 from analysis.laws.law import Array
 from analysis.laws.power import Power
 from analysis.runs.run_table import RunTable
@@ -94,3 +95,23 @@ def test_an_end_that_the_data_do_not_set_is_open() -> None:
     assert (params["beta"].lo, params["beta"].hi) == (0.0, np.inf)
     assert params["B"].lo == 0.0
     assert 3.9 < params["E"].lo < 4.0 < params["E"].hi < 4.1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_along_a_bound_of_a_parameter_a_band_has_no_teeth(seed: int) -> None:
+    """Two mixtures of two domains, E = 0: where a search runs along that bound it must not stop, nor pass for open."""
+    sizes, weights = 625_000.0 * np.array([1.0, 1.44, 1.92, 2.56, 3.2]), np.array([[0.2, 0.8], [0.8, 0.2]])
+    D, place = np.repeat(sizes, 4), np.tile([0, 0, 1, 1], 5)
+    law = Exchange(("code", "docs"), 1.2e6)
+    at = {"D": D, "w": weights[place]}
+    noise = np.random.default_rng(seed).normal(0, 0.007, len(D))
+    y = law.loss(np.array([0.0, 0.1, 1.0, 4.4, 3.5]), at) * np.exp(noise)
+    names = np.array([f"{i % 4}" for i in range(len(D))])
+    runs = RunTable(at, y, names, names, names, np.arange(len(D)) + 1, domains=("code", "docs"))
+    fit = fit_law(runs, law, fixed={"gamma": 1.0})
+    code = np.linspace(0.2, 0.8, 61)
+    asked = {"D": np.full(61, 2e6), "w": np.stack([code, 1 - code], axis=1)}
+    for end in fit.interval(asked):
+        off = np.abs(np.log(end / fit.predict(asked)))
+        assert off.max() < 0.05
+        assert np.abs(np.diff(off)).max() < 0.15 * off.max()
