@@ -9,7 +9,7 @@ from statistics import median
 
 from rich.table import Table
 
-from scaling.child import ChildSpec, CompressSpec, FinetuneSpec, job_type, parent_of, student_of, task_of
+from scaling.child import ChildSpec, CompressSpec, FinetuneSpec, job_type, student_of, task_of
 from scaling.compression import NUM_ROUNDS, NUM_WARMUPS, PASS_SIZES, Distillation
 from scaling.gates import TaskRows
 from scaling.identity import directory_name, fingerprint
@@ -104,8 +104,9 @@ def children_table(
             str(tuned.seed),
             start,
         )
-    parents = {fingerprint(spec.parent) for spec, _ in rows if parent_of(spec) is not None}
-    told = [f"Runs that go on from others: {len(rows)}, from {len(parents)} pretrained models."]
+    tunings = [spec if isinstance(spec, FinetuneSpec) else spec.parent for spec, _ in rows]
+    pretrained = {fingerprint(tuned.parent) for tuned in tunings if tuned.start == "pretrained"}
+    told = [f"Fine-tunings and compressions: {len(rows)}, from {len(pretrained)} pretrained models."]
     told += _totals(rows, costs, seconds)
     bases = {_basis(spec, paces, pretraining_pace) for spec, status in rows if status.state not in SETTLED}
     told += [f"Time: {'; '.join(sorted(bases))}."] if bases else []

@@ -224,6 +224,7 @@ def test_a_plan_of_children_adds_up_what_is_left_by_kind(spec: SpecMaker) -> Non
     done, left = Status(state="complete"), Status()
     magnitude = smaller(tuned, Magnitude())
     said = children_said([(tuned, done), (tuned, left), (tuned, left), (magnitude, left)], 100, 100, 200, 100)
+    assert "Fine-tunings and compressions: 4, from 1 pretrained models." in said
     assert "Fine-tuning: 2 of 3 runs left, 904 rows, 18.1k tokens to learn from" in said
     flops = cost_of(tuned, rows_of(100)).flops + cost_of(tuned, rows_of(200)).flops
     assert f"{flops:.1e} FLOPs to learn and measure, about {duration(flops / 4e10)}." in said

@@ -144,7 +144,7 @@ def test_a_plan_shows_children_and_trains_nothing(
         "scratch-",
         "mood",
         "llama, as it begins",
-        "Runs that go on from others: 3, from 1 pretrained",
+        "Fine-tunings and compressions: 3, from 1 pretrained",
     ):
         assert text in shown
     assert not list(runs.glob("*/spec.json"))

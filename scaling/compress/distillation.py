@@ -69,32 +69,45 @@ def divergence(logits: Tensor, teachers: Tensor, temperature: float) -> Tensor:
     return temperature**2 * torch.where(q > 0, q * (log_q - log_p), 0.0).sum(-1)
 
 
+class Teacher:
+    """A fine-tuned module that says of rows what it makes its losses of: logits [n, C] or [n, P, C].
+
+    It is heard once for all of its students: what each of them left there would keep that student as long as itself.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module.eval().requires_grad_(False)
+        self._heard: list[Tensor] = []
+        module.loss.register_forward_pre_hook(self._hear)  # type: ignore[union-attr]
+
+    def __call__(self, **examples: Any) -> Tensor:
+        with torch.no_grad():
+            self._module(**examples)
+        return self._heard.pop()
+
+    def _hear(self, _: nn.Module, given: tuple[Any, ...]) -> None:
+        self._heard.append(given[0])
+
+
 class Taught(nn.Module):
     """A student that learns from rows and what its teacher makes of them: losses [n, P]; without targets its logits.
 
-    Both are modules of one kind of task, whose `loss` is given logits and targets. The teacher is no part of this: none
-    of its weights learns, or is kept in checkpoints.
+    Both are of one kind of task, whose `loss` is given logits and targets. The teacher is no part of this: none of its
+    weights learns, or is kept in checkpoints.
     """
 
-    def __init__(self, student: nn.Module, teacher: nn.Module, method: Distillation) -> None:
+    def __init__(self, student: nn.Module, teacher: Teacher, method: Distillation) -> None:
         super().__init__()
         self.student = student
         self.taught = TaughtLoss(student.loss, method)  # type: ignore[arg-type]
         student.loss = self.taught
-        self._teacher = [teacher.eval().requires_grad_(False)]
-        self._heard: list[Tensor] = []
-        teacher.loss.register_forward_pre_hook(self._hear)  # type: ignore[union-attr]
+        self._teacher = teacher
 
     def forward(self, **examples: Any) -> Tensor:
         if examples.get("targets") is not None:
-            with torch.no_grad():
-                self._teacher[0](**examples)
-            self.taught.teachers = self._heard.pop()
+            self.taught.teachers = self._teacher(**examples)
         said: Tensor = self.student(**examples)
         return said
-
-    def _hear(self, _: nn.Module, given: tuple[Any, ...]) -> None:
-        self._heard.append(given[0])
 
 
 def distilled(
@@ -107,10 +120,10 @@ def distilled(
     """
     assert isinstance(spec.compress, Distillation)
     method, stop = spec.compress, attempt.stop
-    begun = replace(opened, spec=student_of(tuned, method), parent=None)
+    begun, heard = replace(opened, spec=student_of(tuned, method), parent=None), Teacher(teacher)
 
     def taught_anew() -> Taught:
-        return Taught(begun.module(), teacher, method)
+        return Taught(begun.module(), heard, method)
 
     trial = finetuning_trial(begun.spec, begun)
     identity = {**trial.identity, "teacher": tuned.parent.model.model_dump(mode="json")}

@@ -34,6 +34,7 @@ def finetuning_trial(spec: FinetuneSpec, opened: Begin) -> Trial:
             "model": parent.model.model_dump(mode="json"),
             "vocab_size": parent.tokenizer.vocab_size,
             "task": spec.task.kind,
+            "num_written": getattr(spec.task, "max_target_tokens", None),  # each is told from all of the vocabulary
             "num_labels": len(opened.data.labels),
             "method": spec.method.model_dump(mode="json", include={"adaptation", "dropout", "loss"}),
             "num_sequences": spec.batch.num_sequences,

@@ -2,9 +2,9 @@
 
 torch caches its kernels by itself, but finds them by tracing the model anew, which takes half of what a run of a small
 model takes to its first step. Here all that torch made is kept, `compiled/<address>` in the cache: SHA-256 (32
-bytes) of the rest, and a pickle of torch's. The address holds all that the trace depends on. A file is read if nobody
-but this user could have written it, and if it is whole; otherwise, and where torch has no such way (before 2.11), the
-model is compiled as usual, to the same bits.
+bytes) of the address and the rest, and a pickle of torch's. The address holds all that the trace depends on, and the
+user. A file is read if nobody but this user could have written it, and if it is whole and of its address; otherwise,
+and where torch has no such way (before 2.11), the model is compiled as usual, to the same bits.
 """
 
 from __future__ import annotations
@@ -47,18 +47,21 @@ class Compiled:
 
     def _open(self, inputs: Mapping[str, Tensor]) -> Callable[..., Tensor]:
         file = self._folder / address(self._module, inputs, self._numerics)
-        if file.exists():
-            try:
+        try:
+            if file.exists():
                 return partial(_read(file), self._module)
-            except Exception as error:  # a pickle may raise anything
-                log.warning("compiled model %s is refused: %s", file, error)
+        except Exception as error:  # a pickle may raise anything
+            log.warning("compiled model %s is refused: %s", file, error)
         try:
             function = _compile(self._module, inputs)
-            pickled = type(function).serialize(function).serialized_data
-            write_bytes(file, hashlib.sha256(pickled).digest() + pickled, mode=0o600)
         except Exception as error:  # torch calls the interface experimental
-            log.info("the compiled model is not kept: %s", error)
+            log.info("the model is compiled for this process alone: %s", error)
             return usual(self._module)
+        try:
+            pickled = type(function).serialize(function).serialized_data
+            write_bytes(file, _sha256(file, pickled) + pickled, mode=0o600)
+        except Exception as error:  # of torch, or of the disk: what is compiled serves this process as well
+            log.info("the compiled model is not kept: %s", error)
         return partial(function, self._module)
 
 
@@ -74,6 +77,7 @@ def address(module: TokenLoss, inputs: Mapping[str, Tensor], numerics: str) -> s
     named = [*module.named_parameters(), *module.named_buffers(), *inputs.items()]
     return digest(
         {
+            "user": os.geteuid(),  # who shares a cache with others reads none of theirs
             "sources": SOURCES,
             "numerics": numerics,
             "python": platform.python_version(),
@@ -102,8 +106,12 @@ def _read(file: Path) -> Any:
         if status.st_uid != os.geteuid() or status.st_mode & 0o077:
             raise ValueError("others than this user may have written it")
         sha256, pickled = opened.read(HASH_BYTES), opened.read()
-    if hashlib.sha256(pickled).digest() != sha256:
+    if _sha256(file, pickled) != sha256:
         raise ValueError("it does not match its hash")
     function: Any = torch.compiler.load_compiled_function(io.BytesIO(pickled))
     function.disable_guard_check()  # there are none
     return function
+
+
+def _sha256(file: Path, pickled: bytes) -> bytes:
+    return hashlib.sha256(file.name.encode() + pickled).digest()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +24,9 @@ from scaling.compress.compress import compress, differences
 from scaling.evaluate.classification import measure_labels
 from scaling.identity import directory_name, fingerprint
 from scaling.status import read_status
+from scaling.train import probe
 from scaling.train.preemption import PreemptedError, Stop
+from scaling.train.probe import Trial
 
 STUDENT = {"kind": "bert", "hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 32}
 DISTILLATION = {"kind": "distillation", "student": STUDENT, "num_epochs": 5.0, "learning_rate": 1e-2}
@@ -130,6 +136,36 @@ def test_a_distillation_that_is_cut_off_goes_on_to_the_same_bits(
         run(bench, spec)
     assert weights_of(run(bench, spec)) == unbroken
     assert steps == [*range(52), *range(40, 96)]
+
+
+def test_the_micro_batch_of_a_distillation_is_tried_and_no_student_that_was_tried_is_kept(
+    bench: Bench, tuned: FinetuneSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, but for where it computes."""
+    stand_ins = {
+        **dict.fromkeys(("empty_cache", "synchronize", "set_per_process_memory_fraction"), lambda *args: None),
+        **dict.fromkeys(("memory_allocated", "max_memory_allocated"), lambda device: 0),
+        "reset_peak_memory_stats": lambda device: None,
+        "get_device_properties": lambda device: SimpleNamespace(total_memory=10**9),
+    }
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    tried: list[weakref.ref[torch.nn.Module]] = []
+
+    def attempted(spec: FinetuneSpec, cache: Path, trial: Trial) -> FinetuneSpec:
+        def module() -> torch.nn.Module:
+            made = trial.module()
+            tried.append(weakref.ref(made))
+            return made
+
+        for size in probe.micro_batches(spec):
+            probe._try(spec, replace(trial, module=module), torch.device("cpu"), size)
+        return spec
+
+    monkeypatch.setattr(distillation, "with_micro_batch", attempted)
+    run(bench, spec_of(tuned, {**DISTILLATION, "num_epochs": 1.0}))
+    gc.collect()
+    assert [student() for student in tried] == [None] * 4
 
 
 def test_a_distillation_that_is_asked_to_stop_keeps_where_it_is(

@@ -10,7 +10,7 @@ from tiny_models import VOCAB_SIZE, texts, tiny_classifier, tiny_model
 from torch import nn
 from torch.nn import functional
 
-from scaling.compress.distillation import Taught, divergence
+from scaling.compress.distillation import Taught, Teacher, divergence
 from scaling.compression import Distillation
 from scaling.finetune.heads import TargetLoss, TokenModel
 from scaling.finetune.kinds.generation import DecoderModel
@@ -54,9 +54,9 @@ def test_at_weight_zero_a_student_learns_the_labels_and_at_one_its_teacher() -> 
     student = tiny_classifier("gpt2")
     given = texts()
     labels = student(**given)
-    free = Taught(tiny_classifier("gpt2"), tiny_classifier("bert"), method(weight=0.0))
+    free = Taught(tiny_classifier("gpt2"), Teacher(tiny_classifier("bert")), method(weight=0.0))
     torch.testing.assert_close(free(**given), labels)
-    bound = Taught(tiny_classifier("gpt2"), tiny_classifier("bert"), method(weight=1.0))
+    bound = Taught(tiny_classifier("gpt2"), Teacher(tiny_classifier("bert")), method(weight=1.0))
     asked = {name: tensor for name, tensor in given.items() if name != "targets"}
     torch.testing.assert_close(bound(**given).squeeze(1), divergence(student(**asked), teacher(**asked), 2.0))
 
@@ -69,7 +69,7 @@ def test_a_student_comes_to_answer_as_its_teacher_does_though_the_labels_say_oth
         told = teacher(**asked)
     given["targets"] = (told.argmax(1, keepdim=True) + 1) % 3
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
-    taught = Taught(tiny_classifier("gpt2"), teacher, method(weight=0.9))
+    taught = Taught(tiny_classifier("gpt2"), Teacher(teacher), method(weight=0.9))
     assert not any("teacher" in name for name in taught.state_dict())
     optimizer = torch.optim.Adam(taught.parameters(), lr=0.01)
     taught.train()
@@ -111,12 +111,12 @@ def test_every_kind_of_task_can_be_taught(make: object) -> None:
         for parameter in teacher.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     labels = student(**given)
-    taught = Taught(student, teacher, method(weight=0.5))
+    taught = Taught(student, Teacher(teacher), method(weight=0.5))
     losses = taught(**given)
     assert losses.shape == labels.shape
     assert torch.isfinite(losses).all()
     assert torch.equal(losses == 0, labels == 0)
     without = {name: tensor for name, tensor in given.items() if name != "targets"}
     assert torch.equal(taught(**without), student(**without)), "without targets there is nothing to teach"
-    same = Taught(make().eval(), make().eval(), method(weight=0.5))
+    same = Taught(make().eval(), Teacher(make().eval()), method(weight=0.5))
     assert same(**given).shape == labels.shape

@@ -32,4 +32,12 @@ def test_every_kind_of_task_has_its_texts() -> None:
 
 def test_of_a_long_task_rows_from_everywhere_are_looked_at() -> None:
     rows = [LabelledText(str(i), "x " * (10 if i < 5 * MOST_ROWS else 20), None, 0) for i in range(10 * MOST_ROWS)]
-    assert mean_tokens(data(*rows), 64, words) == 15 + 2
+    looked_at: list[int] = []
+
+    def count(texts: Sequence[str]) -> list[int]:
+        looked_at.append(len(texts))
+        return words(texts)
+
+    assert mean_tokens(data(*rows), 64, count) == 15 + 2
+    mean_tokens(data(*rows[: MOST_ROWS + 1]), 64, count)
+    assert max(looked_at) <= MOST_ROWS

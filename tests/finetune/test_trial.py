@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import scaling.finetune.finetune as loop
 from scaling.child import FinetuneSpec
 from scaling.finetune.begin import Begin, begin
 from scaling.finetune.trial import finetuning_trial
+from scaling.task import Generation
 from scaling.train.probe import Trial, bytes_besides, found_micro_batch, with_micro_batch
 
 
@@ -76,6 +78,18 @@ def test_seeds_share_what_was_found_and_another_method_or_length_is_tried_anew(
     assert found({"batch.max_length": 8}, other, cut=8) == 1
     assert found({"placement.activation_checkpointing": True}, other) == 1
     assert other.tried == 3 * [8, 4, 2, 1]
+
+
+def test_longer_texts_to_write_are_tried_anew(opened: Begin) -> None:
+    """Of them the logits of the vocabulary are kept."""
+
+    def identity(max_target_tokens: int) -> Mapping[str, Any]:
+        rows = {"kind": "local", "train": "rows.jsonl"}
+        task = Generation.model_validate({"name": "x", "rows": rows, "max_target_tokens": max_target_tokens})
+        return finetuning_trial(opened.spec.model_copy(update={"task": task}), opened).identity
+
+    assert identity(8) == identity(8)
+    assert identity(8) != identity(64)
 
 
 def test_rows_that_do_not_fit_one_by_one_are_an_error_that_says_how_long_they_are(

@@ -7,6 +7,7 @@ import pickle
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from test_plain import RATE, made
 
 from scaling.spec import RunSpec
 from scaling.train import compiled
-from scaling.train.compiled import HASH_BYTES, Compiled, address
+from scaling.train.compiled import Compiled, address
 from scaling.train.engine import Look, usual_groups
 from scaling.train.model import build_model
 from scaling.train.objective import TokenLoss
@@ -133,6 +134,10 @@ def test_an_address_is_of_all_that_a_trace_depends_on_and_not_of_the_weights(spe
     assert address(module.to(torch.bfloat16), inputs, "here") not in addresses
 
 
+def sha256(name: str, pickled: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + pickled).digest()
+
+
 class Trap:
     """Leaves a file where it is unpickled."""
 
@@ -144,23 +149,23 @@ class Trap:
 
 
 @pytest.mark.parametrize(
-    ("mode", "is_whole", "reason"),
-    [(0o600, False, "does not match its hash"), (0o660, True, "others than this user may have written it")],
+    ("mode", "name", "reason"),
+    [(0o600, "another", "does not match its hash"), (0o660, None, "others than this user may have written it")],
 )
-def test_nothing_is_unpickled_that_others_may_have_written_or_that_is_not_whole(
+def test_nothing_is_unpickled_that_others_may_have_written_or_that_is_of_another_address(
     spec: SpecMaker,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     mode: int,
-    is_whole: bool,
+    name: str | None,
     reason: str,
 ) -> None:
     module, inputs = module_and_inputs(spec())
     file = tmp_path / "compiled" / address(module, inputs, "here")
     file.parent.mkdir()
     pickled = pickle.dumps(Trap(tmp_path / "sprung"))
-    file.write_bytes((hashlib.sha256(pickled).digest() if is_whole else bytes(HASH_BYTES)) + pickled)
+    file.write_bytes(sha256(name or file.name, pickled) + pickled)
     file.chmod(mode)
     monkeypatch.setattr(compiled, "_compile", _out_of_order)
     monkeypatch.setattr(compiled, "usual", lambda module: module)
@@ -168,7 +173,7 @@ def test_nothing_is_unpickled_that_others_may_have_written_or_that_is_not_whole(
     assert torch.equal(nats, module(**inputs))
     assert reason in caplog.text
     assert not (tmp_path / "sprung").exists()
-    file.write_bytes(hashlib.sha256(pickled).digest() + pickled)
+    file.write_bytes(sha256(file.name, pickled) + pickled)
     file.chmod(0o600)
     Compiled(module, "here", tmp_path)(**inputs)
     assert (tmp_path / "sprung").exists()  # a trap that would have sprung
@@ -184,8 +189,28 @@ def test_where_torch_has_no_such_way_the_model_is_compiled_as_usual(
     forward = Compiled(module, "here", tmp_path)
     for _ in range(2):
         assert torch.equal(forward(**inputs), module(**inputs))
-    assert caplog.text.count("is not kept: no such function") == 1
+    assert caplog.text.count("is compiled for this process alone: no such function") == 1
     assert not (tmp_path / "compiled").exists()
+
+
+def test_where_nothing_can_be_written_what_was_compiled_is_used_and_not_compiled_again(
+    spec: SpecMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Function:
+        def __call__(self, module: TokenLoss, **inputs: torch.Tensor) -> torch.Tensor:
+            return module(**inputs)
+
+        @staticmethod
+        def serialize(function: Function) -> SimpleNamespace:
+            return SimpleNamespace(serialized_data=b"of torch")
+
+    module, inputs = module_and_inputs(spec())
+    monkeypatch.setattr(compiled, "_compile", lambda module, inputs: Function())
+    monkeypatch.setattr(compiled, "usual", _out_of_order)
+    caplog.set_level("INFO", "scaling")
+    (tmp_path / "compiled").touch()  # no folder can be made
+    assert torch.equal(Compiled(module, "here", tmp_path)(**inputs), module(**inputs))
+    assert "the compiled model is not kept: " in caplog.text
 
 
 def _out_of_order(*args: Any) -> Any:
