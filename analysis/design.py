@@ -75,7 +75,7 @@ def design(
     """
     asked = questions_of(plan)
     chosen = question or asked[0]
-    _check(plan, chosen, half_width, max_flops)
+    _check(plan, chosen, half_width, max_flops, sizes)
     every = (chosen, *(q for q in asked if q != chosen))
     forecasts = tuple(forecast(one, plan.pooled_with(*one.recipes), curves, floor) for one in every)
     open_flops = flops_to_train(plan.runs)
@@ -158,7 +158,9 @@ def question_about(plan: Plan, kind: Kind, a: str | None, b: str | None, num_tok
     return Question(kind, first, second, min(sizes, key=lambda size: abs(size - at)) if at <= sizes[-1] * 1.01 else at)
 
 
-def _check(plan: Plan, question: Question, half_width: float | None, max_flops: float | None) -> None:
+def _check(
+    plan: Plan, question: Question, half_width: float | None, max_flops: float | None, sizes: Sequence[int]
+) -> None:
     by_label = {recipe.label: recipe for recipe in plan.recipes}
     if question.reference is not None:
         pair = by_label[question.recipe], by_label[question.reference]
@@ -171,6 +173,9 @@ def _check(plan: Plan, question: Question, half_width: float | None, max_flops: 
         raise AnalysisError(f"half-width of a {question.kind} must be above {least:g}, got {half_width:g}")
     if max_flops is not None and not (math.isfinite(max_flops) and max_flops > 0):
         raise AnalysisError(f"budget must be FLOPs above 0, got {max_flops:g}")
+    batch = max(run.schedule.batch_tokens for run in plan.runs if run.recipe in question.recipes)
+    if sizes and min(sizes) < batch:
+        raise AnalysisError(f"sizes must be of a batch ({batch:,} tokens) at least, got {min(sizes):,}")
 
 
 def _why_none(
@@ -234,14 +239,17 @@ def proposal_sentence(found: Design) -> str:
     if found.proposal is None:
         return found.why or ""
     proposal = found.proposal
-    text = say(
-        "Best for the {question}: {count} runs for {flops} FLOPs, which bring it from {before} to {after}.",
-        question=found.question.text,
-        count=len(proposal.runs),
-        flops=flops_text(proposal.flops),
-        before=width_text(found.question, proposal.before.half_width),
-        after=width_text(found.question, proposal.after.half_width),
-    )
+    values = {
+        "question": found.question.text, "count": len(proposal.runs), "flops": flops_text(proposal.flops),
+        "before": width_text(found.question, proposal.before.half_width),
+        "after": width_text(found.question, proposal.after.half_width),
+    }  # fmt: skip
+    if len(proposal.runs) == 1:
+        text = say("Best for the {question}: one run for {flops} FLOPs, which brings it from {before} to {after}.",
+                   **values)  # fmt: skip
+    else:
+        text = say("Best for the {question}: {count} runs for {flops} FLOPs, which bring it from {before} to {after}.",
+                   **values)  # fmt: skip
     if proposal.even_flops:
         share = percent_text(proposal.flops / proposal.even_flops)
         text += " " + say("That is {share} of what the planned runs of these recipes cost.", share=share)

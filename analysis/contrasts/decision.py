@@ -37,6 +37,7 @@ from analysis.laws.law import Array, Law
 from analysis.laws.power import Power
 from analysis.page.labels import percent_text
 from analysis.page.language import say
+from analysis.page.table import Cost, cell_text
 from analysis.runs.points import Study
 from analysis.runs.run_table import RunTable
 
@@ -100,7 +101,7 @@ class Decisions:
         first = next(one for one in self.odds if one.recipe == self.best)
         values = {
             "at": at, "best": self.best, "domain": self.domain, "count": len(self.odds), "chance": chance(first.best),
-            "regret": _nats(first.regret.value), "most": f"{max(first.regret.hi, 1e-4):.2g}",
+            "regret": cell_text(Cost(first.regret.value)), "most": f"{max(first.regret.hi, 1e-4):.2g}",
         }  # fmt: skip
         if self.by == "law":
             return say(
@@ -153,10 +154,6 @@ class Decisions:
             "Laws through all runs up to a scale: {right} of {count}, {share} of pairs.",
             count=len(laws), right=sum(one.is_right for one in laws), share=percent_text(share),
         )  # fmt: skip
-
-
-def _nats(regret: float) -> str:
-    return say("less than 0.0001") if regret < 1e-4 else f"{regret:.2g}"
 
 
 def decisions(study: Study, ranking: Ranking | None = None) -> Decisions | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy.special import expit, logit
+import numpy as np
 
 from analysis.fitting.result import Estimate
 
@@ -21,19 +21,8 @@ def range_of(metric: str) -> Range:
 
 
 def score_interval(value: float, half: float, bounds: Range = SHARE) -> Estimate:
-    """value +- half, within the range of its metric; no ends where half is inf.
-
-    Within the range it is that. Where an end would pass it, the interval is made on the scale of the log odds
-    ln((x - lo) / (hi - x)), which has no ends, with the half width that this is there (delta method; of a correlation
-    that is Fisher's z): near its bound a score is skewed, and that has more room on the other side. At the bound itself
-    there is no such scale: there the ends are cut.
-    """
-    least, most = bounds
-    if not math.isfinite(half) or (value - half >= least and value + half <= most):
+    """value +- half, cut at the range of its metric: no truth lies beyond. No ends where half is inf."""
+    if not math.isfinite(half):
         return Estimate(value, value - half, value + half)
-    if not least < value < most:
-        return Estimate(value, max(least, value - half), min(most, value + half))
-    share = (value - least) / (most - least)
-    width = half / (most - least) / (share * (1 - share))
-    lo, hi = (least + (most - least) * float(expit(logit(share) + side * width)) for side in (-1, 1))
+    lo, hi = np.clip([value - half, value + half], *bounds).tolist()
     return Estimate(value, lo, hi)

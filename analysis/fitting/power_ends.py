@@ -21,10 +21,12 @@ from functools import cached_property
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from analysis.fitting.profile import Surface
+from analysis.fitting.profile import MAX_ENTRIES, Surface
 from analysis.laws.law import Array
 from analysis.laws.power import Power
 
+MAX_SIZES = 200
+"""More sizes are merged with their neighbours: between these curves hardly differ in how they miss the losses."""
 NUM_CELLS = 48
 """Of the grid over t; over v half as many."""
 WIDEST = 1.5
@@ -56,18 +58,29 @@ def power_ends(surface: Surface, u: Array, D: Array, height: Array) -> tuple[Arr
     """
     if not len(D):
         return np.empty(0), np.empty(0)
-    shapes = _Shapes.of(surface)
+    shapes = _Shapes.of(surface, u)
     own = shapes.coordinates(surface.outside(u[None])[0])
-    total = (float((surface.weights * surface.residuals(u[None])[0][0] ** 2).sum()) + height)[:, None]
-    region = shapes.region(float(total.max(initial=0.0)), own[1])
-    log_D = np.log(D / shapes.sizes[0])[:, None]
-    grid = region.inside(np.repeat(region.grid[None], len(D), axis=0), total)
+    total = float((surface.weights * surface.residuals(u[None])[0][0] ** 2).sum()) + height
+    region = shapes.region(float(total.max()), own[1])
+    asked, place = np.unique(np.stack([np.log(D / shapes.sizes[0]), total]), axis=1, return_inverse=True)
+    per_batch = max(1, MAX_ENTRIES // (len(region.grid) * len(shapes.sizes)))
+    found = [
+        _ends(shapes, region, own, *asked[:, k : k + per_batch, None]) for k in range(0, asked.shape[1], per_batch)
+    ]
+    least, most = np.concatenate(found, axis=1)[:, place.ravel()]
+    return least, most
+
+
+def _ends(shapes: _Shapes, region: _Region, own: Array, log_D: Array, total: Array) -> Array:
+    """Least and largest, (2, m), for the largest deviances total (m, 1). own: s and t of the minimum, (2,)."""
+    m = len(total)
+    grid = region.inside(np.repeat(region.grid[None], m, axis=0), total)
     grid = np.concatenate([grid, region.place(own, total)], axis=1)  # all there is where a height is far below others
-    rows, ends = np.arange(len(D)), []
+    rows, ends = np.arange(m), []
     for sign in (-1.0, 1.0):
         value = shapes.end(*region.shape(grid, total), log_D, total, sign)
         best = np.argmax(value, axis=1)
-        at, found, step = grid[rows, best], value[rows, best], np.ones(len(D))
+        at, found, step = grid[rows, best], value[rows, best], np.ones(m)
         for _ in range(MAX_ROUNDS):
             near = region.inside(at[:, None] + OFFSETS * region.cell * step[:, None, None], total)
             value = shapes.end(*region.shape(near, total), log_D, total, sign)
@@ -79,7 +92,7 @@ def power_ends(surface: Surface, u: Array, D: Array, height: Array) -> tuple[Arr
             if (step < FINEST).all():
                 break
         ends.append(sign * found)
-    return ends[0], ends[1]
+    return np.stack(ends)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,11 +159,20 @@ class _Shapes:
     most: float
 
     @classmethod
-    def of(cls, surface: Surface) -> _Shapes:
-        sizes, place = np.unique(surface.at["D"], return_inverse=True)
+    def of(cls, surface: Surface, u: Array) -> _Shapes:
+        """u: (3,), the minimum. Losses of sizes that are merged are moved along its curve."""
+        at, target = surface.at["D"], surface.target
+        sizes, place = np.unique(at, return_inverse=True)
+        if len(sizes) > MAX_SIZES:
+            log_D = np.log(at)
+            edges = np.linspace(log_D.min(), log_D.max(), MAX_SIZES + 1)[1:-1]
+            place = np.unique(np.searchsorted(edges, log_D), return_inverse=True)[1]
+            sizes = np.exp(np.bincount(place, surface.weights * log_D) / np.bincount(place, surface.weights))
+            there = surface.response(u[None], {"D": sizes})[0][0]
+            target = there[place] - surface.residuals(u[None])[0][0]
         weight = np.bincount(place, surface.weights).astype(float)
-        mean = np.bincount(place, surface.weights * surface.target) / weight
-        scatter = float((surface.weights * (surface.target - mean[place]) ** 2).sum())
+        mean = np.bincount(place, surface.weights * target) / weight
+        scatter = float((surface.weights * (target - mean[place]) ** 2).sum())
         return cls(sizes, mean, weight, scatter, float(surface.bounds[1][2]))
 
     @cached_property

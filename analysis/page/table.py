@@ -50,6 +50,10 @@ class Probability(float):
     """A probability: on paper to two places and never 0 or 1, in full for programs."""
 
 
+class Cost(float):
+    """What a choice costs, in nats per token, 0 or more: on paper to two places or too small, in full for programs."""
+
+
 Plain = str | int | float | bool | None
 Cell = Plain | Estimate
 
@@ -115,6 +119,8 @@ def cell_text(cell: Cell) -> str:
         return f"{cell:.2f}"
     if isinstance(cell, Probability):
         return chance(cell)
+    if isinstance(cell, Cost):
+        return say("less than 0.0001") if cell < 1e-4 else f"{cell:.2g}"
     if isinstance(cell, float):
         return number_text(cell)
     return cell

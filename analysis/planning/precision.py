@@ -36,6 +36,8 @@ from analysis.planning.rehearsal import OFFSETS, Rehearsal, paired_degrees, rehe
 
 UNREPEATED = 0.5
 """Degrees of freedom that a size without repeats counts as: few enough that nothing may rest on it alone."""
+FURTHEST = 20.0
+"""Of a log multiplier, half-widths beyond are none."""
 MAX_OTHERS = 15
 """Further recipes whose noise is pooled: more of them leave t where it is."""
 
@@ -69,7 +71,7 @@ class Precision:
         self._targets = [c.gradient(np.array([at]))[:, 0] for c, at in zip(self._curves, self._read_at, strict=True)]
         if half_width and question.kind == "multiplier":
             moved, at = self._moved, self._read_at[self._moved]
-            ends = at * np.exp(np.array([-1.0, 1.0]) * half_width / self._curves[moved].slope(at))
+            ends = at * np.exp(np.array([-1.0, 1.0]) * min(half_width / self._curves[moved].slope(at), FURTHEST))
             self._gradients = [np.repeat(gradient, 2, axis=0) for gradient in self._gradients]
             self._targets = [np.repeat(target, 2, axis=0) for target in self._targets]
             self._targets[moved] = self._curves[moved].gradient(ends).reshape(-1, 3)
@@ -159,7 +161,7 @@ class Precision:
         """The median half-width of the log multiplier, times the slope: where the gap leaves its own band."""
         moved = self._moved
         at, slope = self._read_at[moved], self._curves[moved].slope(self._read_at[moved])
-        steps = np.concatenate([-OFFSETS[:0:-1], OFFSETS]) * half / slope
+        steps = np.concatenate([-OFFSETS[:0:-1], OFFSETS]) * min(half / slope, FURTHEST)
         tokens = at * np.exp(steps)
         middle = len(OFFSETS) - 1
         fixed = self._widths(drawn, 1 - moved, guess, np.array([self._read_at[1 - moved]]), degrees)

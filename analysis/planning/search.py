@@ -158,7 +158,8 @@ def narrowest(field: Field, max_flops: float) -> tuple[PlannedRun, ...]:
         found.append(shape)
         wide = min(field.precision.careful(shape), 2 * field.precision.half_width(shape))
         formula = replace(field, precision=field.precision.opened(wide))
-    return field.runs(min(found, key=field.precision.careful)) if found else ()
+    best = min(found, key=field.precision.careful, default=field.done)
+    return field.runs(best) if math.isfinite(field.precision.careful(best)) else ()
 
 
 def _narrowest(field: Field, max_flops: float) -> Shape | None:

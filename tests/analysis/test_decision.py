@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from planted import SIZES, spec, write_study
 
 from analysis.contrasts.board import Board, Scale, board_of_table
 from analysis.contrasts.decision import accuracy_interval, decide_board, decide_table, decisions
+from analysis.fitting.result import Estimate
 from analysis.laws.power import PowerLaw
 from analysis.page.answer import answer
 from analysis.runs.points import Study, build_study
 from analysis.runs.records import read_runs
 from analysis.runs.run_table import RunTable
 from analysis.sections import decision as section
+from analysis.sections.decision import odds_table
 
 MIXTURES = [{"docs": w, "code": 1 - w} for w in (0.9, 0.6, 0.3, 0.1)]
 
@@ -143,6 +146,17 @@ def test_the_section_shows_odds_and_smaller_scales(tmp_path: Path) -> None:
     assert [drawing.name for drawing in shown.drawings] == ["decision"]
     alone = study(tmp_path / "alone", [spec(D, 0) for D in SIZES])
     assert section.section(alone, answer(alone)) is None
+
+
+def test_a_regret_that_is_seldom_any_is_not_shown_outside_of_its_own_interval(tmp_path: Path) -> None:
+    found = study(tmp_path, [spec(D, s, w) for w in MIXTURES for s in range(3) for D in SIZES])
+    told = decisions(found)
+    assert told is not None
+    seldom = replace(told.odds[0], regret=Estimate(5.7e-5, 0.0, 0.0))
+    usual = replace(told.odds[1], regret=Estimate(0.4, 0.28, 0.53))
+    shown = odds_table(replace(told, odds=(seldom, usual)))
+    assert [row[2:] for row in shown.texts] == [["less than 0.0001", "less than 0.0001"], ["0.4", "0.53"]]
+    assert [column[0] for column in shown.spread[1][2:]] == [5.7e-5, 0.0]
 
 
 def tables(rows: list[tuple[str, float, float, float]]) -> RunTable:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from analysis.fitting.law_fit import fit_law
 from analysis.fitting.objective import LeastSquares
-from analysis.fitting.power_ends import power_ends
+from analysis.fitting.power_ends import MAX_SIZES, power_ends
 from analysis.fitting.profile import Prediction, crossings
 from analysis.fitting.working import Working
 from analysis.laws.law import Array
@@ -122,3 +124,31 @@ def test_points_without_noise_have_ends_at_the_curve() -> None:
     at = {"D": D[::2]}
     lo, hi = working.profile(Prediction(at), 6, 0.95)[1:]
     np.testing.assert_allclose(np.exp([lo, hi]), np.tile(1.5 + 60 * D[::2] ** -0.25, (2, 1)), rtol=1e-7)
+
+
+@pytest.mark.parametrize("noise", [0.004, 0.3])
+def test_sizes_that_are_merged_leave_the_ends_where_they_are(noise: float) -> None:
+    rng = np.random.default_rng(1)
+    D = np.exp(rng.uniform(np.log(1e6), np.log(1e9), 3 * MAX_SIZES))
+    working = fitted((1.7 + 2 * (D / 1e6) ** -0.28) * np.exp(noise * rng.standard_normal(len(D))), D)
+    at = {"D": np.array([5e5, D.min(), 3e7, D.max(), 8e9])}
+    which = np.arange(5)
+    gradient = Prediction(at)(working.surface, np.repeat(working.u[None], 5, axis=0), which)[1]
+    unit, half = working.noise.unit_sd(gradient), working.noise.half_widths(gradient, 0.95)
+    low, high = crossings(working.surface, working.u, Prediction(at), which, half, unit)
+    lo, hi = working.ends(Prediction(at), half)
+    assert (np.abs([lo - low, hi - high]) < 0.01 * (high - low)).all()
+
+
+def test_a_large_table_needs_little_memory() -> None:
+    """Held out and asked of one by one: 300 losses of a law of 3000 sizes."""
+    D = np.geomspace(1e6, 1e9, 3000)
+    working = fitted((1.7 + 400 * D**-0.28) * np.exp(np.random.default_rng(0).normal(0, 0.004, len(D))), D)
+    asked, heights = np.repeat(np.geomspace(1e9, 1e10, 100), 3), np.full(300, 4 * least(working) / len(D))
+    tracemalloc.start()
+    lo, hi = power_ends(working.surface, working.u, asked, heights)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 400e6
+    assert (lo < hi).all()
+    np.testing.assert_array_equal(lo[0::3], lo[2::3])

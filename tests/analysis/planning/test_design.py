@@ -141,6 +141,7 @@ def test_the_report_of_single_seeds_asks_for_repeats_first(tmp_path: Path) -> No
         (["--noise-sd", "0.01", "--half-width", "-1"], "half-width of a gap must be above 0, got -1"),
         (["--noise-sd", "0.01", "--question", "multiplier", "--half-width", "0.9"], "must be above 1, got 0.9"),
         (["--noise-sd", "0.01", "--half-width", "0.1", "--budget", "1e9"], "not both"),
+        (["--noise-sd", "0.01", "--sizes", "1"], "tokens) at least, got 1"),
         (["--noise-sd", "0.01", "--assume", "E=1,B=-2,beta=1"], "--assume must be"),
     ],
 )

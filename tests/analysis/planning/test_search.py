@@ -92,6 +92,14 @@ def test_a_budget_is_kept_and_more_of_it_never_gives_a_wider_interval() -> None:
     assert widths[-1] < forecast(question, done, curves(), FLOOR).half_width
 
 
+@pytest.mark.filterwarnings("error")
+def test_where_no_runs_give_an_interval_none_are_proposed() -> None:
+    """A multiplier at ten million times the largest size: its ends lie where nothing is known."""
+    question = Question("multiplier", "a", "b", 10_000_000 * TOP)
+    field = field_of(question, even_grid(2), SIZES, curves(GUESS), FLOOR)
+    assert narrowest(field, flops_to_train(even_grid(2))) == ()
+
+
 def test_a_width_out_of_reach_is_said_to_be() -> None:
     question = Question("gap", "a", "b", TOP)
     assert cheapest(field_of(question, even_grid(2), SIZES, curves(), FLOOR), 1e-9) is None
