@@ -41,9 +41,11 @@ OFFSETS = np.stack(np.meshgrid(*[np.linspace(-1, 1, 5)] * 2, indexing="ij"), axi
 FINEST = 2e-3
 """Of a cell: where no place so near is further out, an end is found."""
 MAX_ROUNDS = 60
-GOLDEN = (5**0.5 - 1) / 2
-NUM_SECTIONS = 64
-"""Of an interval of s, by the golden section: 1e-13 of it is left."""
+LEVEL = 0.2
+"""Heights whose logarithms are as near share the grid that a search begins on."""
+SECTIONS = np.linspace(0.0, 1.0, 9)
+NUM_SECTIONS = 13
+"""An interval of s is cut to a quarter so often: 1e-8 of it is left, in which the deviance is flat."""
 
 
 def has_power_ends(surface: Surface) -> bool:
@@ -73,23 +75,33 @@ def power_ends(surface: Surface, u: Array, D: Array, height: Array) -> tuple[Arr
 
 def _ends(shapes: _Shapes, region: _Region, own: Array, log_D: Array, total: Array) -> Array:
     """Least and largest, (2, m), for the largest deviances total (m, 1). own: s and t of the minimum, (2,)."""
-    m = len(total)
-    grid = region.inside(np.repeat(region.grid[None], m, axis=0), total)
-    grid = np.concatenate([grid, region.place(own, total)], axis=1)  # all there is where a height is far below others
-    rows, ends = np.arange(m), []
+    rounded, which = np.unique(np.ceil(np.log(total[:, 0]) / LEVEL) * LEVEL, return_inverse=True)
+    levels = np.exp(rounded)[:, None]
+    s, t = region.shape(region.inside(np.repeat(region.grid[None], len(levels), axis=0), levels), levels)
+    s, t = (np.insert(each, 0, one, axis=1) for each, one in zip((s, t), own, strict=True))
+    level, deviance = (each[which] for each in shapes.fitted(s, t))  # of all places, the dearest, for a few levels
+    s, t = s[which], t[which]
+    middle, room = level + shapes.fall(s, t, log_D), shapes.room(deviance, total)
+    rows, ends = np.arange(len(total)), []
     for sign in (-1.0, 1.0):
-        value = shapes.end(*region.shape(grid, total), log_D, total, sign)
+        value = sign * middle + room
         best = np.argmax(value, axis=1)
-        at, found, step = grid[rows, best], value[rows, best], np.ones(m)
+        at = region.place(s[rows, best], t[rows, best], total[:, 0])
+        found, step = value[rows, best], np.ones(len(total))
+        active = rows
         for _ in range(MAX_ROUNDS):
-            near = region.inside(at[:, None] + OFFSETS * region.cell * step[:, None, None], total)
-            value = shapes.end(*region.shape(near, total), log_D, total, sign)
+            own_total = total[active]
+            near = region.inside(at[active, None] + OFFSETS * region.cell * step[active, None, None], own_total)
+            centre, reach = shapes.reach(*region.shape(near, own_total), log_D[active], own_total)
+            value = sign * centre + reach
             best = np.argmax(value, axis=1)
-            better = value[rows, best] > found
-            at = np.where(better[:, None], near[rows, best], at)
-            found = np.where(better, value[rows, best], found)
-            step = np.where(better, step, step / 2)
-            if (step < FINEST).all():
+            top = value[np.arange(len(active)), best]
+            better = top > found[active]
+            at[active[better]] = near[better, best[better]]
+            found[active] = np.where(better, top, found[active])
+            step[active[~better]] /= 2
+            active = active[step[active] >= FINEST]
+            if not len(active):
                 break
         ends.append(sign * found)
     return np.stack(ends)
@@ -132,10 +144,10 @@ class _Region:
         s, width = self._line(at[..., 1], total)
         return np.clip(s + at[..., 0] * width, 0.0, self.steepest), at[..., 1]
 
-    def place(self, shape: Array, total: Array) -> Array:
-        """v and t (m, 1, 2) of s and t (2,)."""
-        s, width = self._line(np.full_like(total, shape[1]), total)
-        return np.stack([(shape[0] - s) / width, np.full_like(total, shape[1])], axis=-1)
+    def place(self, s: Array, t: Array, total: Array) -> Array:
+        """v and t (m, 2) of s and t, each (m,); total: (m,)."""
+        best, width = self._line(t, total)
+        return np.stack([(s - best) / width, t], axis=-1)
 
     def inside(self, at: Array, total: Array) -> Array:
         """The nearest v and t (m, k, 2) that a power law has."""
@@ -209,19 +221,23 @@ class _Shapes:
         level = off @ self.weight / self.weight.sum()
         return level, (off - level[..., None]) ** 2 @ self.weight + self.scatter
 
-    def end(self, s: Array, t: Array, log_D: Array, total: Array, sign: float) -> Array:
-        """sign x log L at D at the furthest level with a deviance of `total`; -inf where none has it."""
+    def reach(self, s: Array, t: Array, log_D: Array, total: Array) -> tuple[Array, Array]:
+        """log L at D at the best level, and how far it may go for a deviance of `total`; -inf where that is less."""
         level, deviance = self.fitted(s, t)
+        return level + self.fall(s, t, log_D), self.room(deviance, total)
+
+    def room(self, deviance: Array, total: Array) -> Array:
+        """How far the level may go; -inf where a shape deviates by more than `total` already."""
         room = np.sqrt(np.maximum(total - deviance, 0.0) / self.weight.sum())
-        return np.where(deviance <= total, sign * (level + self.fall(s, t, log_D)) + room, -np.inf)
+        return np.where(deviance <= total, room, -np.inf)
 
     def best_fall(self, t: Array) -> Array:
         """The s with the least deviance at each t, (k,)."""
-        low, high = np.zeros_like(t), np.full_like(t, self.steepest)
+        low, high, rows = np.zeros_like(t), np.full_like(t, self.steepest), np.arange(len(t))
         for _ in range(NUM_SECTIONS):
-            left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-            is_left = self.fitted(left, t)[1] < self.fitted(right, t)[1]
-            low, high = np.where(is_left, low, left), np.where(is_left, right, high)
+            s = low[:, None] + (high - low)[:, None] * SECTIONS
+            best = np.argmin(self.fitted(s, t[:, None])[1], axis=1)
+            low, high = s[rows, np.maximum(best - 1, 0)], s[rows, np.minimum(best + 1, len(SECTIONS) - 1)]
         return (low + high) / 2
 
     def bend(self, s: Array, t: Array) -> Array:

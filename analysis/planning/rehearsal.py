@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,16 +56,24 @@ class Rehearsal:
         own, noise = self.runs[recipe], self.noise[recipe]
         n = own.sum(axis=0)
         column = weights / np.sqrt(np.maximum(n, 1))[:, None]
-        values = self.deviations[..., self.known] @ column[self.known]  # (draws, recipes, trunks, m)
-        of_trunks = np.sqrt((values**2).sum(axis=(1, 2)) / self.counted)
-        known = self.deviations[..., self.known]
-        overall = np.sqrt((known**2).sum(axis=(1, 2, 3)) / self.known.sum() / self.counted)
-        of_trunks = of_trunks + overall[:, None] * np.abs(column[~self.known]).sum(axis=0)
+        values = self._seen @ column[self.known]  # (draws, recipes, trunks, m)
+        of_trunks = np.sqrt(np.einsum("drtm,drtm->dm", values, values) / self.counted)
+        of_trunks = of_trunks + self._overall[:, None] * np.abs(column[~self.known]).sum(axis=0)
         of_trunks = of_trunks * special.stdtrit(np.minimum(self._degrees(values), most), 0.975)
         free = max(1, int(n.sum()) - gradient.shape[1])
         of_points = special.stdtrit(free, 0.975) * np.sqrt(_misses(own, noise, gradient) / free)
         of_points *= ROBUST if free >= MANY else 1.0
         return np.maximum(of_trunks, of_points[:, None] * np.sqrt((column**2).sum(axis=0)))
+
+    @cached_property
+    def _seen(self) -> Array:
+        """The deviations at sizes where a seed is repeated."""
+        return self.deviations[..., self.known]
+
+    @cached_property
+    def _overall(self) -> Array:
+        """Standard deviations over these sizes, (draws,)."""
+        return np.asarray(np.sqrt((self._seen**2).sum(axis=(1, 2, 3)) / self.known.sum() / self.counted))
 
     def _degrees(self, values: Array) -> Array:
         """As `SeedNoise` counts them where seeds may act alike on all recipes, (draws, m)."""
@@ -79,6 +88,19 @@ class Rehearsal:
 
 def rehearse(runs: Sequence[Shape], others: Sequence[Shape], trunk_share: float, is_difference: bool) -> Rehearsal:
     """Draw the noise of the recipes asked about, and of `others` that it is pooled with. Some seed must be repeated."""
+    return _drawn(_hashable(runs), _hashable(others), trunk_share, is_difference)
+
+
+Rows = tuple[tuple[bool, ...], ...]
+
+
+def _hashable(runs: Sequence[Shape]) -> tuple[Rows, ...]:
+    return tuple(tuple(map(tuple, own.tolist())) for own in runs)
+
+
+@lru_cache(maxsize=8)  # pairs of a grid of recipes differ in nothing that is drawn
+def _drawn(asked: tuple[Rows, ...], pooled: tuple[Rows, ...], trunk_share: float, is_difference: bool) -> Rehearsal:
+    runs, others = ([np.array(own, dtype=bool) for own in each] for each in (asked, pooled))
     rng = np.random.default_rng(0)
     noise, tables, trunks = [], [], []
     free, counted = np.zeros(runs[0].shape[1]), 0
