@@ -87,24 +87,29 @@ def _ends(shapes: _Shapes, region: _Region, own: Array, log_D: Array, total: Arr
         value = sign * middle + room
         best = np.argmax(value, axis=1)
         at = region.place(s[rows, best], t[rows, best], total[:, 0])
-        found, step = value[rows, best], np.ones(len(total))
-        active = rows
-        for _ in range(MAX_ROUNDS):
-            own_total = total[active]
-            near = region.inside(at[active, None] + OFFSETS * region.cell * step[active, None, None], own_total)
-            centre, reach = shapes.reach(*region.shape(near, own_total), log_D[active], own_total)
-            value = sign * centre + reach
-            best = np.argmax(value, axis=1)
-            top = value[np.arange(len(active)), best]
-            better = top > found[active]
-            at[active[better]] = near[better, best[better]]
-            found[active] = np.where(better, top, found[active])
-            step[active[~better]] /= 2
-            active = active[step[active] >= FINEST]
-            if not len(active):
-                break
-        ends.append(sign * found)
+        ends.append(sign * _climbed(shapes, region, at, value[rows, best], log_D, total, sign))
     return np.stack(ends)
+
+
+def _climbed(
+    shapes: _Shapes, region: _Region, at: Array, found: Array, log_D: Array, total: Array, sign: float
+) -> Array:
+    """sign x the ends (m,), from places `at` (m, 2) where it is `found` (m,), by ever finer grids."""
+    at, found, step, left = at.copy(), found.copy(), np.ones(len(found)), np.arange(len(found))
+    for _ in range(MAX_ROUNDS):
+        height = total[left]
+        near = region.inside(at[left, None] + OFFSETS * region.cell * step[left, None, None], height)
+        middle, room = shapes.reach(*region.shape(near, height), log_D[left], height)
+        value = sign * middle + room
+        best = np.argmax(value, axis=1)
+        top = value[np.arange(len(left)), best]
+        better = top > found[left]
+        at[left[better]], found[left[better]] = near[better, best[better]], top[better]
+        step[left[~better]] /= 2
+        left = left[step[left] >= FINEST]
+        if not len(left):
+            break
+    return found
 
 
 @dataclass(frozen=True, eq=False)
