@@ -33,7 +33,8 @@ SEED = "seed"
 RESAMPLES = 1000
 FACTORS: Mapping[str, tuple[str, ...]] = {
     "mixture": ("recipe.mixture",),
-    "quality": ("recipe.filters", "recipe.quality", "recipe.degraders", "recipe.dedup", "recipe.decontamination"),
+    "filters": ("recipe.filters",),
+    "quality": ("recipe.quality", "recipe.degraders", "recipe.dedup", "recipe.decontamination"),
     "repetition": ("budget.unique_tokens", "budget.repetition"),
     "model": ("model",),
 }
@@ -94,11 +95,11 @@ def _recipe_levels(recipes: Sequence[Recipe]) -> dict[str, list[Hashable]]:
 
 
 def impact(
-    factors: Mapping[str, Sequence[Hashable]], log_loss: Array, trunks: Sequence[Hashable], domain: str
+    factors: Mapping[str, Sequence[Hashable]], log_loss: Array, trunks: Sequence[tuple[Hashable, Hashable]], domain: str
 ) -> Impact:
     """Share out the variance of log losses (n,) over factors, given by the level of each row, and the seed.
 
-    trunks: the unit that noise is drawn by, per row.
+    trunks: the unit that noise is drawn by, per row: its recipe and its seed.
     """
     names = list(factors)
     codes = np.stack([np.unique([repr(v) for v in factors[name]], return_inverse=True)[1] for name in names], axis=1)
@@ -123,7 +124,7 @@ def impact(
             100 * total * math.sqrt(max(float(v), 0.0)),
         )
         for name, count, v, lo, hi in zip(
-            [*names, SEED], [*(codes.max(axis=0) + 1), len(set(trunks))], value, *ends, strict=True
+            [*names, SEED], [*(codes.max(axis=0) + 1), len({seed for _, seed in trunks})], value, *ends, strict=True
         )
         if name != SEED or has_noise
     ]

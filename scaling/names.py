@@ -24,6 +24,9 @@ MOST = 64
 SEPARATOR = re.compile(r"(?<!\de)-")
 """What stands between the words of a name; the minus of `1e-05` is none."""
 
+WORD = re.compile(r"[\w.-]*\w", re.ASCII)
+"""What may be a word of a name."""
+
 MOST_OF_WORDS = 30
 """Of these, those that say in what runs of one sweep differ."""
 
@@ -84,11 +87,24 @@ def _differences(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     told = []
     for facts in runs:
         words: list[str] = []
-        for word in (_word(key.rpartition(".")[2], facts[key]) for key in differ if key in facts):
-            if re.fullmatch(r"[\w.-]+", word, re.ASCII) and len("-".join([*words, word])) <= MOST_OF_WORDS:
+        for key in differ:
+            if key not in facts or _follows(key, facts, runs):
+                continue
+            word = _word(re.sub(r"(\.\d+)+$", "", key).rpartition(".")[2], facts[key])
+            if WORD.fullmatch(word) and len("-".join([*words, word])) <= MOST_OF_WORDS:
                 words.append(word)
         told.append(words)
     return told
+
+
+def _follows(key: str, facts: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a fact is that of all runs whose part, such as the second filter, is of the same kind."""
+    part = key.removesuffix(".kind")
+    while part := part.rpartition(".")[0]:
+        kind = f"{part}.kind"
+        if kind in facts:
+            return len({repr(other.get(key)) for other in runs if other.get(kind) == facts[kind]}) == 1
+    return False
 
 
 def _word(key: str, value: Any) -> str:

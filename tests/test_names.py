@@ -53,13 +53,30 @@ def test_what_names_say_already_is_not_said_again(spec: SpecMaker) -> None:
         (
             "schedule",
             [{"kind": "wsd", "warmup_tokens": 0, "decay_frac": 0.2}, {"kind": "cosine", "warmup_tokens": 0}],
-            ["wsd-decay_frac0.2", "cosine-final_frac0.1"],
+            ["wsd", "cosine"],
+        ),
+        (
+            "recipe.filters",
+            [[{"kind": "length", "min_words": n}] for n in (1, 5)],
+            ["length-min_words1", "length-min_words5"],
         ),
     ],
 )
 def test_each_axis_has_its_word(spec: SpecMaker, key: str, values: list[Any], words: list[str]) -> None:
     found = names(spec, *({key: value} for value in values))
     assert found == [f"alpha75-beta25-{word}-8.19k-s0" for word in words]
+
+
+def test_filters_that_are_cut_off_are_told_by_their_kinds(spec: SpecMaker) -> None:
+    gopher, c4 = LONG["recipe.filters"][:2], {"kind": "c4"}
+    found = names(spec, *({"recipe.filters": steps} for steps in (gopher, [*gopher, c4])))
+    assert found == [f"alpha75-beta25-gopher_quality{word}-8.19k-s0" for word in ("", "-c4")]
+
+
+def test_what_ends_in_a_dot_is_no_word_of_a_name(spec: SpecMaker) -> None:
+    bad = [["x", "0."], ["y", "1."]]
+    found = names(spec, *({"recipe.filters": [{"kind": "c4", "bad_words": each}]} for each in bad))
+    assert found == ["alpha75-beta25-c4-bad_wordsx-8.19k-s0", "alpha75-beta25-c4-bad_wordsy-8.19k-s0"]
 
 
 def test_a_long_name_makes_room_for_what_differs_and_keeps_size_and_seed(spec: SpecMaker) -> None:

@@ -99,19 +99,21 @@ class Decisions:
                 at=at, best=self.best, domain=self.domain,
             )  # fmt: skip
         first = next(one for one in self.odds if one.recipe == self.best)
+        cost, most = first.regret.value, max(first.regret.hi, 1e-4)
+        bound = say(" (at most {most}, 95 %)", most=f"{most:.2g}") if cost <= most else ""  # mostly 0, seldom large
         values = {
             "at": at, "best": self.best, "domain": self.domain, "count": len(self.odds), "chance": chance(first.best),
-            "regret": cell_text(Cost(first.regret.value)), "most": f"{max(first.regret.hi, 1e-4):.2g}",
+            "regret": cell_text(Cost(cost)), "bound": bound,
         }  # fmt: skip
         if self.by == "law":
             return say(
                 "{at} {best} is the best of {count} recipes on {domain} with a probability of {chance}, by a law of "
-                "each; taking it is expected to cost {regret} nats per token against the best (at most {most}, 95 %).",
+                "each; taking it is expected to cost {regret} nats per token against the best{bound}.",
                 **values,
             )
         return say(
             "{at} {best} has the lowest loss on {domain} and is the best of {count} recipes with a probability of "
-            "{chance}; taking it is expected to cost {regret} nats per token against the best (at most {most}, 95 %).",
+            "{chance}; taking it is expected to cost {regret} nats per token against the best{bound}.",
             **values,
         )
 

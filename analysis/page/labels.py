@@ -192,7 +192,7 @@ def degraders_text(steps: Sequence[Part], others: Sequence[Sequence[Part]]) -> s
 def filters_text(filters: Sequence[Part], others: Sequence[Sequence[Part]]) -> str:
     """The filters in words; where all recipes have the same ones, only the thresholds that differ."""
     if not filters:
-        return "no filter"
+        return "unfiltered"
     every = [step for other in others for step in other]
     if len({tuple(step["kind"] for step in other) for other in others}) == 1:
         told = [f"{step['kind']}.{name} {value}" for step in filters for name, value in differing(step, every)]

@@ -72,6 +72,7 @@ def _name(factor: str) -> str:
     return {
         "size": say("size"),
         "mixture": say("mixture"),
+        "filters": say("filters"),
         "quality": say("quality"),
         "repetition": say("repetition"),
         "model": say("model"),

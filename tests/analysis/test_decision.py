@@ -16,6 +16,7 @@ from analysis.contrasts.decision import accuracy_interval, decide_board, decide_
 from analysis.fitting.result import Estimate
 from analysis.laws.power import PowerLaw
 from analysis.page.answer import answer
+from analysis.page.language import speaking
 from analysis.runs.points import Study, build_study
 from analysis.runs.records import read_runs
 from analysis.runs.run_table import RunTable
@@ -157,6 +158,21 @@ def test_a_regret_that_is_seldom_any_is_not_shown_outside_of_its_own_interval(tm
     shown = odds_table(replace(told, odds=(seldom, usual)))
     assert [row[2:] for row in shown.texts] == [["less than 0.0001", "less than 0.0001"], ["0.4", "0.53"]]
     assert [column[0] for column in shown.spread[1][2:]] == [5.7e-5, 0.0]
+
+
+@pytest.mark.parametrize("by", ["loss", "law"])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_sentence_names_no_bound_below_the_expected_cost(tmp_path: Path, language: str, by: str) -> None:
+    told = decisions(study(tmp_path, [spec(D, s, w) for w in MIXTURES for s in range(2) for D in SIZES]))
+    assert told is not None
+    first = next(one for one in told.odds if one.recipe == told.best)
+    sentences = []
+    with speaking(language):
+        for regret in (Estimate(0.0046, 0.0, 0.0), Estimate(0.0046, 0.0, 0.023)):
+            sentences.append(replace(told, by=by, odds=(replace(first, regret=regret),)).sentence)
+    assert all("0.0046" in sentence for sentence in sentences)
+    assert ["95 %" in sentence for sentence in sentences] == [False, True]
+    assert "0.023" in sentences[1]
 
 
 def tables(rows: list[tuple[str, float, float, float]]) -> RunTable:

@@ -95,7 +95,7 @@ PROXY = {"kind": "proxy", "num_tokens": 1_000_000_000, "available_tokens": {}}
         ([gopher(100), gopher(30)], ["gopher_quality.min_words 30", "gopher_quality.min_words 100"]),
         (
             [gopher(100), gopher(30), {}],
-            ["no filter", "gopher_quality (min_words 30) filter", "gopher_quality (min_words 100) filter"],
+            ["unfiltered", "gopher_quality (min_words 30) filter", "gopher_quality (min_words 100) filter"],
         ),
         (
             [gopher(max_words=10), gopher(max_words=99)],
@@ -103,7 +103,7 @@ PROXY = {"kind": "proxy", "num_tokens": 1_000_000_000, "available_tokens": {}}
         ),
         (
             [{**gopher(), **quality(0.3)}, {}],
-            ["no filter, all documents", "gopher_quality filter, best 30 % by heuristic"],
+            ["unfiltered, all documents", "gopher_quality filter, best 30 % by heuristic"],
         ),
         (
             [

@@ -29,7 +29,7 @@ def study(folder: Path, trees: list[dict[str, Any]]) -> Study:
         ([{}], ["80 % docs / 20 % code"]),
         ([{"weights": RICH}, {"weights": POOR}], ["20 % docs / 80 % code", "80 % docs / 20 % code"]),
         ([{"weights": {"docs": 1.0, "code": 0.0}}, {}], ["80 % docs / 20 % code", "100 % docs"]),
-        ([{"recipe__filters": GOPHER}, {}], ["no filter", "gopher_quality filter"]),
+        ([{"recipe__filters": GOPHER}, {}], ["unfiltered", "gopher_quality filter"]),
         (
             [{"budget__unique_tokens": 250_000}, {"budget__unique_tokens": None}],
             ["U unlimited", "U = 250k tokens"],
