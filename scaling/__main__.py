@@ -48,6 +48,7 @@ def main() -> None:
     stop = Stop()
     try:
         stop.listen()
+        stop.listen_to_ctrl_c()
         first, specs = points[0], [point.spec for point in points]
         num_shards = first.prepare.shards
         sys.exit(run_study(specs, first.action, first.runs, cache_root(), stop, first.launch, num_shards))

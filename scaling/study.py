@@ -84,7 +84,7 @@ def run_study(
 
     num_shards: in how many tasks of the launcher data is prepared; None: in this process.
 
-    Raises PreemptedError if it was asked to `stop` before they were.
+    Raises PreemptedError, or KeyboardInterrupt after Ctrl-C, if it was asked to `stop` before they were.
     Raises ValueError, with the numbers, if the data of any run is too small; then none has started.
     """
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
@@ -143,7 +143,7 @@ def run_study(
     console.print(status_table(rows))
     is_complete = all(status.state == "complete" for _, status in rows)
     if stop.is_requested and not is_complete:
-        raise PreemptedError
+        raise KeyboardInterrupt if stop.is_interrupted else PreemptedError
     return 0 if is_complete else 1
 
 
@@ -233,6 +233,8 @@ def run_all(
                 chains.clear()
                 for process, _, _ in active.values():
                     process.terminate()
+                if stop.is_interrupted:
+                    console.print("each run writes a checkpoint and ends; Ctrl-C again ends them at once")
             if deadline is not None and time.monotonic() > deadline:
                 break
             free = sorted((c for c in chains if chains[c] and c not in active), key=lambda c: -costs[c])

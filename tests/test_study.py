@@ -9,14 +9,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lab import Lab, Saboteur, SpecMaker, points, wait_for, wandb_files
 
 from scaling import study
 from scaling.identity import directory_name
+from scaling.launch import launch
 from scaling.spec import RunSpec, read_spec, write_spec
 from scaling.status import read_status, write_status
 from scaling.study import plan_runs, run_study
@@ -234,6 +236,41 @@ def test_runs_that_do_not_stop_when_they_are_asked_are_killed(
     wait_for(lambda: states(runs) == {"run0": "interrupted"}, seconds=10)
 
 
+@pytest.fixture
+def _ctrl_c() -> Iterator[None]:
+    """It is heard, as in no background job, and afterwards as it was."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
+def test_a_second_ctrl_c_kills_the_runs_that_the_first_has_asked_to_stop(
+    lab: Lab, spec: SpecMaker, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = Stop()
+    stop.listen_to_ctrl_c()
+    deaf = lab.trap("scaling.train.pretrain", "learning_rate_factor", count=5, signal=signal.SIGSTOP)
+    monkeypatch.setattr(study, "start_server", lambda modules: deaf.context)
+    started: list[ForkServerProcess] = []
+
+    def noted(*args: Any) -> ForkServerProcess:
+        started.append(launch(*args))
+        return started[0]
+
+    def press_twice() -> None:
+        wait_for(lambda: bool(started) and " T " in Path(f"/proc/{started[0].pid}/stat").read_text())
+        os.kill(os.getpid(), signal.SIGINT)
+        wait_for(lambda: stop.is_requested)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(study, "launch", noted)
+    threading.Thread(target=press_twice, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_study(seeds(spec, 1), "run", runs, lab.cache, stop)
+    wait_for(lambda: states(runs) == {"run0": "interrupted"}, seconds=10)
+
+
 def test_an_old_status_that_says_running_does_not_keep_a_run_from_being_trained(
     lab: Lab, spec: SpecMaker, runs: Path
 ) -> None:
@@ -306,6 +343,7 @@ def _is_of(folder: Path, session: int) -> bool:
 @pytest.mark.parametrize(
     ("how", "whom"),
     [
+        (signal.SIGINT, "every process of the job"),  # as a terminal sends it
         (signal.SIGUSR1, "every process of the job"),
         pytest.param(signal.SIGTERM, "every process of the job", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, "the sweep", marks=pytest.mark.slow),
@@ -321,8 +359,11 @@ def test_a_sweep_that_is_preempted_lets_its_runs_write_a_checkpoint_and_starts_n
     for pid in processes if whom != "the sweep" else [sweep.pid]:
         os.kill(pid, how)
     wait_for(lambda: sweep.poll() is not None, seconds=60)
-    assert sweep.returncode == 143
-    assert sweep.communicate()[0].strip().endswith("preempted; the same command goes on from here")
+    code, word = (130, "interrupted") if how == signal.SIGINT else (143, "preempted")
+    assert sweep.returncode == code
+    printed = sweep.communicate()[0].strip()
+    assert printed.endswith(f"{word}; the same command goes on from here")
+    assert ("Ctrl-C again" in printed) == (how == signal.SIGINT)
     wait_for(lambda: not any(is_alive(pid) for pid in processes - {sweep.pid}), seconds=10)
     for path in (tmp_path / "long").glob("*/status.json"):
         status = read_status(path.parent)
@@ -342,20 +383,18 @@ def is_training(runs: Path) -> bool:
     return len(found) == 2 and all(status.tokens_per_second for status in found)
 
 
-@pytest.mark.parametrize("how", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGINT])
-def test_a_sweep_that_is_ended_leaves_no_process_and_its_runs_interrupted(
-    sweep: subprocess.Popen[str], tmp_path: Path, how: signal.Signals
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_leaves_no_process_and_its_runs_interrupted(
+    sweep: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     wait_for(lambda: is_training(tmp_path / "long") or sweep.poll() is not None, seconds=120)
     assert sweep.poll() is None, sweep.communicate()[0]
     assert len(family(sweep)) >= 1 + 1 + 2 * 3  # the sweep, the server, two agents with two ranks each
     services = {pid for pid in family(sweep) if pid != sweep.pid}
-    sweep.send_signal(how)
+    sweep.kill()
     wait_for(lambda: sweep.poll() is not None, seconds=10)
     wait_for(lambda: not any(Path(f"/proc/{pid}/fd").exists() and is_alive(pid) for pid in services), seconds=10)
     assert [read_status(path.parent).state for path in (tmp_path / "long").glob("*/status.json")] == ["interrupted"] * 2
-    if how == signal.SIGINT:
-        assert sweep.communicate()[0].strip().endswith("interrupted; the same command goes on from here")
 
 
 def is_alive(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""Being asked to stop: by SIGTERM, or by SIGUSR1 or 2, which schedulers send ahead of time."""
+"""Being asked to stop: by SIGTERM, by SIGUSR1 or 2, which schedulers send ahead of time, or by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Stop:
 
     raises: a signal also raises PreemptedError, there and then: while nothing would be lost by it.
     passes_on: a signal is passed on to the processes that this one has started.
+    is_interrupted: it was Ctrl-C that asked.
     A fork keeps what was heard, and goes on listening.
     """
 
@@ -35,12 +36,23 @@ class Stop:
         self.is_requested = False
         self.raises = True
         self.passes_on = False
+        self.is_interrupted = False
 
     def listen(self) -> None:
         """From now on hear the signals, also those that came while nobody did."""
         for number in SIGNALS:
             signal.signal(number, self._hear)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+    def listen_to_ctrl_c(self) -> None:
+        """From now on Ctrl-C asks to stop; the second, or any while `raises`, raises KeyboardInterrupt."""
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a background job of a shell
+            signal.signal(signal.SIGINT, self._interrupt)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self.raises or self.is_requested:
+            raise KeyboardInterrupt
+        self.is_requested = self.is_interrupted = True
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.is_requested = True

@@ -132,9 +132,11 @@ def test_a_run_that_waits_for_another_process_of_itself_can_be_asked_to_stop(
 @pytest.fixture
 def stop() -> Any:
     """One that listens in this process, which then is as before."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job, as a CI may be, ignores it
     stop = Stop()
     stop.listen()
+    stop.listen_to_ctrl_c()
     yield stop
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -151,6 +153,34 @@ def test_a_signal_is_only_remembered_where_something_would_be_lost(stop: Stop) -
     stop.raises = False
     os.kill(os.getpid(), signal.SIGUSR1)
     assert stop.is_requested
+
+
+def test_ctrl_c_asks_to_stop_where_something_would_be_lost_and_ends_the_second_time(stop: Stop) -> None:
+    stop.raises = False
+    os.kill(os.getpid(), signal.SIGINT)
+    assert (stop.is_requested, stop.is_interrupted) == (True, True)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_ends_at_once_while_nothing_is_lost_by_it(stop: Stop) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert not stop.is_requested
+
+
+def test_ctrl_c_ends_at_once_what_a_scheduler_has_asked_to_stop(stop: Stop) -> None:
+    stop.raises = False
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert not stop.is_interrupted
+
+
+def test_ctrl_c_stays_ignored_in_a_background_job(stop: Stop) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop.listen_to_ctrl_c()
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
 def test_what_a_server_forks_hears_later_what_came_before_it_listened(stop: Stop) -> None:
