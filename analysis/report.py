@@ -8,8 +8,9 @@ path.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from analysis.page.answer import Answer, answer
 from analysis.page.language import speaking
 from analysis.page.latex import latex_bytes
 from analysis.page.page import Page, page
+from analysis.page.saving import side_by_side
 from analysis.page.summary import plain, summary
 from analysis.page.table import csv_bytes
 from analysis.page.writing import write_whole
@@ -66,16 +68,20 @@ def report(places: Sequence[str], out: Path, api: Any = None, language: str = "e
 
 def _files(shown: Page) -> dict[str, bytes]:
     """The files of a report by their path in its folder; the page comes last: it stands for the whole."""
-    files: dict[str, bytes] = {}
-    for figure in shown.figures:
-        files |= {f"figures/{figure.name}.svg": figure.svg, f"figures/{figure.name}.png": figure.png}
+    jobs: dict[str, Callable[[], bytes]] = {}
     for part in shown.parts:
-        files |= {f"tables/{table.name}.csv": csv_bytes(table) for table in (*part.tables, *part.files)}
-        files |= {f"tables/{table.name}.tex": latex_bytes(table) for table in part.tables}
+        jobs |= {f"tables/{table.name}.csv": partial(csv_bytes, table) for table in (*part.tables, *part.files)}
+        jobs |= {f"tables/{table.name}.tex": partial(latex_bytes, table) for table in part.tables}
+    jobs["summary.json"] = partial(_summary, shown)
+    jobs["report.md"] = lambda: render.markdown(shown).encode()
+    jobs["report.html"] = lambda: render.html(shown).encode()
+    drawn = {f"figures/{figure.name}.svg": figure.svg for figure in shown.figures}
+    drawn |= {f"figures/{figure.name}.png": figure.png for figure in shown.figures}
+    return drawn | dict(zip(jobs, side_by_side(list(jobs.values())), strict=True))
+
+
+def _summary(shown: Page) -> bytes:
     facts = summary(shown.study, shown.results) | {
         part.section.key: part.section.facts for part in shown.parts if part.section.facts is not None
     }
-    files["summary.json"] = json.dumps(plain(facts), indent=1, ensure_ascii=False, allow_nan=False).encode()
-    files["report.md"] = render.markdown(shown).encode()
-    files["report.html"] = render.html(shown).encode()
-    return files
+    return json.dumps(plain(facts), indent=1, ensure_ascii=False, allow_nan=False).encode()

@@ -1,4 +1,4 @@
-"""Figures to bytes: a quarter of the time of a large report, so several processes draw where they can be forked."""
+"""Figures and tables to bytes: a third of the time of a large report, shared by processes where they can be forked."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import get_context
+from typing import Any, TypeVar
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -20,26 +22,32 @@ from analysis.page.figures import STYLE
 MAX_PROCESSES = 4
 """More would wait for the largest figure, a quarter of the work."""
 
+Made = TypeVar("Made")
 Saved = tuple[bytes, bytes]
 """A figure as SVG and as PNG."""
 
-_inherited: list[Figure] = []
-"""In a forked process, the figures of the one that forked it: they cannot be sent."""
+_inherited: list[Callable[[], Any]] = []
+"""In a forked process, the jobs of the one that forked it: what they hold cannot be sent."""
 
 
 def save_all(figures: Sequence[Figure], num_processes: int | None = None) -> list[Saved]:
-    """Each figure as SVG and PNG: the same bytes, however many processes draw.
+    """Each figure as SVG and PNG."""
+    return side_by_side([partial(save, figure) for figure in figures], num_processes)
+
+
+def side_by_side(jobs: Sequence[Callable[[], Made]], num_processes: int | None = None) -> list[Made]:
+    """What each job makes, however many processes share them.
 
     num_processes: by default one per processor, but this one alone where forking is not safe.
     """
-    num_processes = min(len(figures), _processors() if num_processes is None else num_processes)
+    num_processes = min(len(jobs), _processors() if num_processes is None else num_processes)
     if num_processes > 1:
         try:
-            with ProcessPoolExecutor(num_processes, get_context("fork"), _inherit, (figures,)) as pool:
-                return list(pool.map(_save_inherited, range(len(figures))))
+            with ProcessPoolExecutor(num_processes, get_context("fork"), _inherit, (jobs,)) as pool:
+                return list(pool.map(_do_inherited, range(len(jobs))))
         except (BrokenProcessPool, OSError):  # no memory for a process, no semaphores: then here
             pass
-    return [save(figure) for figure in figures]
+    return [job() for job in jobs]
 
 
 def save(figure: Figure) -> Saved:
@@ -59,10 +67,10 @@ def _processors() -> int:
     return min(MAX_PROCESSES, len(os.sched_getaffinity(0)))
 
 
-def _inherit(figures: Sequence[Figure]) -> None:
+def _inherit(jobs: Sequence[Callable[[], Any]]) -> None:
     gc.freeze()  # what came with the fork stays shared: nothing looks through it
-    _inherited[:] = figures
+    _inherited[:] = jobs
 
 
-def _save_inherited(k: int) -> Saved:
-    return save(_inherited[k])
+def _do_inherited(k: int) -> Any:
+    return _inherited[k]()
