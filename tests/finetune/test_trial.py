@@ -12,6 +12,7 @@ import torch
 from bench import Bench, make_bench, summary
 from lab import SpecMaker
 from safetensors.torch import load_file
+from small_device import Device
 
 import scaling.finetune.finetune as loop
 from scaling.child import FinetuneSpec
@@ -31,19 +32,6 @@ def bench(spec: SpecMaker, shared_cache: Path, tmp_path_factory: pytest.TempPath
 def opened(bench: Bench) -> Begin:
     (bench.runs / "tried").mkdir()
     return begin(bench.spec(), bench.runs / "tried", bench.cache)
-
-
-class Device:
-    """Holds so many rows; remembers what was tried."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.tried: list[int] = []
-
-    def __call__(self, size: int) -> None:
-        self.tried.append(size)
-        if size > self.most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_what_is_tried_is_as_long_as_the_longest_row_and_can_be_learned(opened: Begin) -> None:

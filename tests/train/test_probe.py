@@ -7,24 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from lab import SpecMaker
+from small_device import Device
 
 from scaling.spec import RunSpec
 from scaling.train.probe import bytes_besides, found_micro_batch, micro_batches, pretraining_trial, with_micro_batch
-
-
-class Device:
-    """Holds so many sequences; remembers what was tried."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.tried: list[int] = []
-
-    def __call__(self, size: int) -> None:
-        self.tried.append(size)
-        if size > self.most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def found(run: RunSpec, cache: Path, device: str, attempt: Callable[[int], None]) -> int:
