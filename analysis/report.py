@@ -18,11 +18,9 @@ from analysis.downstream.task_study import study_of_tasks, task_study
 from analysis.page import render
 from analysis.page.answer import Answer, answer
 from analysis.page.language import speaking
-from analysis.page.latex import latex_bytes
 from analysis.page.page import Page, page
-from analysis.page.saving import side_by_side
+from analysis.page.processes import side_by_side
 from analysis.page.summary import plain, summary
-from analysis.page.table import csv_bytes
 from analysis.page.writing import write_whole
 from analysis.runs.points import Study, build_study
 from analysis.runs.records import read_runs
@@ -68,16 +66,12 @@ def report(places: Sequence[str], out: Path, api: Any = None, language: str = "e
 
 def _files(shown: Page) -> dict[str, bytes]:
     """The files of a report by their path in its folder; the page comes last: it stands for the whole."""
-    jobs: dict[str, Callable[[], bytes]] = {}
-    for part in shown.parts:
-        jobs |= {f"tables/{table.name}.csv": partial(csv_bytes, table) for table in (*part.tables, *part.files)}
-        jobs |= {f"tables/{table.name}.tex": partial(latex_bytes, table) for table in part.tables}
-    jobs["summary.json"] = partial(_summary, shown)
-    jobs["report.md"] = lambda: render.markdown(shown).encode()
-    jobs["report.html"] = lambda: render.html(shown).encode()
-    drawn = {f"figures/{figure.name}.svg": figure.svg for figure in shown.figures}
-    drawn |= {f"figures/{figure.name}.png": figure.png for figure in shown.figures}
-    return drawn | dict(zip(jobs, side_by_side(list(jobs.values())), strict=True))
+    jobs: dict[str, Callable[[], bytes]] = {
+        "summary.json": partial(_summary, shown),
+        "report.md": lambda: render.markdown(shown).encode(),
+        "report.html": lambda: render.html(shown).encode(),
+    }
+    return {**shown.files, **dict(zip(jobs, side_by_side(list(jobs.values())), strict=True))}
 
 
 def _summary(shown: Page) -> bytes:

@@ -1,4 +1,4 @@
-"""The report's figures: each function draws one from results and returns it; saving.py turns it into bytes.
+"""The report's figures: each function draws one from results and returns it; part.py turns it into bytes.
 
 Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; a recipe has one colour
 everywhere. Lines are labelled where they end rather than in a legend.

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from planted import SIZES, demo_trees, spec, write_study
 
 from analysis.__main__ import main
-from analysis.page import fonts, page, saving
+from analysis.page import fonts, page, part, processes
 from analysis.page.language import say, speaking
 from analysis.page.latex import EVERYWHERE, latex_bytes, latex_text
 from analysis.page.table import Table, csv_bytes
@@ -54,7 +54,7 @@ def test_the_page_is_in_the_order_that_a_reader_needs(english: Report) -> None:
 
 def test_figures_are_the_same_however_many_processes_draw(english: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     for count in (1, 2):
-        monkeypatch.setattr(saving, "_processors", lambda count=count: count)
+        monkeypatch.setattr(processes, "_processors", lambda count=count: count)
         assert page.page(english.study, english.results).figures == english.page.figures
 
 
@@ -136,7 +136,7 @@ def test_the_language_is_a_setting_or_an_option(tmp_path: Path) -> None:
 def test_without_a_chinese_font_figures_are_in_english_and_the_page_says_so(
     study: Path, english: Report, chinese: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "chinese_font", lambda: None)
+    monkeypatch.setattr(part, "chinese_font", lambda: None)
     written = report([str(study)], study / "no_font", language="zh")
     assert "fonts-noto-cjk" in written.path.read_text()
     assert [figure.svg for figure in written.page.figures] == [figure.svg for figure in english.page.figures]

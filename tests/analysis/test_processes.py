@@ -1,17 +1,19 @@
-"""Figures become the same bytes whoever draws them: this process, forked ones, or this one after all."""
+"""Jobs give the same whoever does them: this process, forked ones, or this one after all."""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from analysis.page import saving
+from analysis.page import processes
+from analysis.page.part import svg_and_png
 
 HERE = os.getpid()
 CAN_FORK = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
@@ -40,6 +42,10 @@ def drawings(kind: type[Figure] = Figure) -> list[Figure]:
     return figures
 
 
+def saved(figures: list[Figure], num_processes: int | None = None) -> list[tuple[bytes, bytes]]:
+    return processes.side_by_side([partial(svg_and_png, figure) for figure in figures], num_processes)
+
+
 def were_drawn_here(figures: list[Figure]) -> bool:
     """Saving a figure ends its layout; a forked process ends that of its own copy."""
     (is_here,) = {not isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine) for figure in figures}
@@ -49,7 +55,7 @@ def were_drawn_here(figures: list[Figure]) -> bool:
 @CAN_FORK
 def test_forked_processes_give_the_same_bytes_in_the_same_order() -> None:
     here, forked = drawings(), drawings()
-    assert saving.save_all(forked, 2) == saving.save_all(here, 1)
+    assert saved(forked, 2) == saved(here, 1)
     assert were_drawn_here(here)
     assert not were_drawn_here(forked)
 
@@ -57,14 +63,14 @@ def test_forked_processes_give_the_same_bytes_in_the_same_order() -> None:
 @CAN_FORK
 def test_what_a_process_that_dies_leaves_is_drawn_here() -> None:
     figures = drawings(Deadly)
-    assert saving.save_all(figures, 2) == saving.save_all(drawings(), 1)
+    assert saved(figures, 2) == saved(drawings(), 1)
     assert were_drawn_here(figures)
 
 
 @CAN_FORK
 def test_an_error_of_a_forked_process_is_raised_here() -> None:
     with pytest.raises(ValueError, match="drawn by") as error:
-        saving.save_all(drawings(Wrong), 2)
+        saved(drawings(Wrong), 2)
     assert error.value.args[1] != HERE
 
 
@@ -73,7 +79,7 @@ def test_nothing_is_forked_beside_a_thread_that_may_hold_a_lock() -> None:
     thread = threading.Thread(target=done.wait)
     thread.start()
     try:
-        saving.save_all(figures)
+        saved(figures)
     finally:
         done.set()
         thread.join()
@@ -83,5 +89,5 @@ def test_nothing_is_forked_beside_a_thread_that_may_hold_a_lock() -> None:
 def test_nothing_is_forked_where_that_is_not_safe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     figures = drawings()
-    saving.save_all(figures)
+    saved(figures)
     assert were_drawn_here(figures)

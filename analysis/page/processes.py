@@ -1,38 +1,23 @@
-"""Figures and tables to bytes: a third of the time of a large report, shared by processes where they can be forked."""
+"""Jobs shared by processes where they can be forked: the parts of a report are half of its time."""
 
 from __future__ import annotations
 
 import gc
-import io
 import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
-import matplotlib
-from matplotlib.figure import Figure
-
-from analysis.page.figures import STYLE
-
 MAX_PROCESSES = 4
-"""More would wait for the largest figure, a quarter of the work."""
+"""More would wait for the largest part."""
 
 Made = TypeVar("Made")
-Saved = tuple[bytes, bytes]
-"""A figure as SVG and as PNG."""
-
 _inherited: list[Callable[[], Any]] = []
 """In a forked process, the jobs of the one that forked it: what they hold cannot be sent."""
-
-
-def save_all(figures: Sequence[Figure], num_processes: int | None = None) -> list[Saved]:
-    """Each figure as SVG and PNG."""
-    return side_by_side([partial(save, figure) for figure in figures], num_processes)
 
 
 def side_by_side(jobs: Sequence[Callable[[], Made]], num_processes: int | None = None) -> list[Made]:
@@ -50,18 +35,8 @@ def side_by_side(jobs: Sequence[Callable[[], Made]], num_processes: int | None =
     return [job() for job in jobs]
 
 
-def save(figure: Figure) -> Saved:
-    """The figure as SVG and PNG, without dates or versions: the same figure gives the same bytes."""
-    svg, png = io.BytesIO(), io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-        figure.set_layout_engine("none")  # laid out once: that is most of the time of a figure
-        figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
-    return svg.getvalue(), png.getvalue()
-
-
 def _processors() -> int:
-    """How many processes may draw. A thread of the caller's may hold a lock that a forked process would wait for."""
+    """How many processes may share. A thread of the caller's may hold a lock that a forked process would wait for."""
     if sys.platform != "linux" or threading.active_count() > 1:
         return 1
     return min(MAX_PROCESSES, len(os.sched_getaffinity(0)))
