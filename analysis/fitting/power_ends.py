@@ -77,30 +77,29 @@ def _ends(shapes: _Shapes, region: _Region, own: Array, log_D: Array, total: Arr
     """Least and largest, (2, m), for the largest deviances total (m, 1). own: s and t of the minimum, (2,)."""
     rounded, which = np.unique(np.ceil(np.log(total[:, 0]) / LEVEL) * LEVEL, return_inverse=True)
     levels = np.exp(rounded)[:, None]
-    s, t = region.shape(region.inside(np.repeat(region.grid[None], len(levels), axis=0), levels), levels)
+    _, s, t = region.inside(np.repeat(region.grid[None], len(levels), axis=0), levels)
     s, t = (np.insert(each, 0, one, axis=1) for each, one in zip((s, t), own, strict=True))
     level, deviance = (each[which] for each in shapes.fitted(s, t))  # of all places, the dearest, for a few levels
     s, t = s[which], t[which]
     middle, room = level + shapes.fall(s, t, log_D), shapes.room(deviance, total)
-    rows, ends = np.arange(len(total)), []
-    for sign in (-1.0, 1.0):
-        value = sign * middle + room
-        best = np.argmax(value, axis=1)
-        at = region.place(s[rows, best], t[rows, best], total[:, 0])
-        ends.append(sign * _climbed(shapes, region, at, value[rows, best], log_D, total, sign))
-    return np.stack(ends)
+    value = np.concatenate([room - middle, room + middle])
+    best = np.argmax(value, axis=1)[:, None]
+    s, t = (np.take_along_axis(np.tile(each, (2, 1)), best, axis=1) for each in (s, t))
+    sign, log_D, total = np.repeat([[-1.0], [1.0]], len(total), axis=0), np.tile(log_D, (2, 1)), np.tile(total, (2, 1))
+    at = region.place(s, t, total)
+    found = _climbed(shapes, region, at, np.take_along_axis(value, best, axis=1)[:, 0], log_D, total, sign)
+    return (sign[:, 0] * found).reshape(2, -1)
 
 
 def _climbed(
-    shapes: _Shapes, region: _Region, at: Array, found: Array, log_D: Array, total: Array, sign: float
+    shapes: _Shapes, region: _Region, at: Array, found: Array, log_D: Array, total: Array, sign: Array
 ) -> Array:
-    """sign x the ends (m,), from places `at` (m, 2) where it is `found` (m,), by ever finer grids."""
+    """sign (m, 1) x the ends (m,), from places `at` (m, 2) where it is `found` (m,), by ever finer grids."""
     at, found, step, left = at.copy(), found.copy(), np.ones(len(found)), np.arange(len(found))
     for _ in range(MAX_ROUNDS):
-        height = total[left]
-        near = region.inside(at[left, None] + OFFSETS * region.cell * step[left, None, None], height)
-        middle, room = shapes.reach(*region.shape(near, height), log_D[left], height)
-        value = sign * middle + room
+        near, s, t = region.inside(at[left, None] + OFFSETS * region.cell * step[left, None, None], total[left])
+        middle, room = shapes.reach(s, t, log_D[left], total[left])
+        value = sign[left] * middle + room
         best = np.argmax(value, axis=1)
         top = value[np.arange(len(left)), best]
         better = top > found[left]
@@ -144,21 +143,17 @@ class _Region:
         s, deviance, bend = np.moveaxis(self._spline(t), -1, 0)
         return s, np.sqrt(np.maximum(total - deviance, 1e-9 * total) / np.maximum(bend, 1e-12 * self.best[:, 2].max()))
 
-    def shape(self, at: Array, total: Array) -> tuple[Array, Array]:
-        """s and t of v and t (m, k, 2); total: (m, 1)."""
-        s, width = self._line(at[..., 1], total)
-        return np.clip(s + at[..., 0] * width, 0.0, self.steepest), at[..., 1]
-
     def place(self, s: Array, t: Array, total: Array) -> Array:
-        """v and t (m, 2) of s and t, each (m,); total: (m,)."""
+        """v and t (m, 2) of s and t, (m, 1) as total is."""
         best, width = self._line(t, total)
-        return np.stack([(s - best) / width, t], axis=-1)
+        return np.concatenate([(s - best) / width, t], axis=-1)
 
-    def inside(self, at: Array, total: Array) -> Array:
-        """The nearest v and t (m, k, 2) that a power law has."""
+    def inside(self, at: Array, total: Array) -> tuple[Array, Array, Array]:
+        """The nearest v and t (m, k, 2) that a power law has, and their s and t, (m, k) each; total: (m, 1)."""
         t = np.clip(at[..., 1], self.t[0], self.t[-1])
-        s, width = self._line(t, total)
-        return np.stack([np.clip(at[..., 0], -s / width, (self.steepest - s) / width), t], axis=-1)
+        best, width = self._line(t, total)
+        s = np.clip(best + at[..., 0] * width, 0.0, self.steepest)
+        return np.stack([(s - best) / width, t], axis=-1), s, t
 
 
 @dataclass(frozen=True, eq=False)
