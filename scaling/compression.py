@@ -11,9 +11,8 @@ from scaling.part import Part
 
 PASS_SIZES = (1, 32)
 """Rows that are answered at once where the time of that is measured."""
-NUM_WARMUPS = 3
 NUM_ROUNDS = 31
-"""Passes of each size, each of other rows; their median is told."""
+"""Passes of each size, each of other rows; their median is told, of the second time that each is answered."""
 
 
 class Magnitude(Part):

@@ -10,15 +10,15 @@ from statistics import median
 from rich.table import Table
 
 from scaling.child import ChildSpec, CompressSpec, FinetuneSpec, job_type, student_of, task_of
-from scaling.compression import NUM_ROUNDS, NUM_WARMUPS, PASS_SIZES, Distillation
+from scaling.compression import NUM_ROUNDS, PASS_SIZES, Distillation
 from scaling.gates import TaskRows
 from scaling.identity import directory_name, fingerprint
 from scaling.method import Full, HeadOnly, TopLayers
 from scaling.plan import flops_per_second
 from scaling.status import KINDS, SETTLED, STYLES, Status, duration, short
 
-TIMED_ROWS = 2 * (NUM_WARMUPS + NUM_ROUNDS) * sum(PASS_SIZES)
-"""Rows that a compression answers to tell what its two models cost."""
+TIMED_ROWS = 2 * 2 * NUM_ROUNDS * sum(PASS_SIZES)
+"""Rows that a compression answers, each twice, to tell what its two models cost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import zstandard
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from scaling.compression import NUM_ROUNDS, NUM_WARMUPS
+from scaling.compression import NUM_ROUNDS
 
 Answer = Callable[[Sequence[int]], object]
 """Answers the rows of these numbers, all at once."""
@@ -92,13 +92,13 @@ def milliseconds(
     """The median time of a pass of each model, by rows per pass.
 
     batches: by rows per pass, which rows are answered together. Models take turns, so that what else the machine does
-    falls on all of them; the first passes of each are left out.
+    falls on all of them. Every pass is answered once before: a GPU plans its attention anew for each length of rows.
     """
     found: dict[str, dict[int, float]] = {name: {} for name in answers}
     for size, passes in batches.items():
         taken: dict[str, list[float]] = {name: [] for name in answers}
         for answer in answers.values():
-            for rows in passes[:NUM_WARMUPS]:
+            for rows in passes:
                 answer(rows)
         for turn, rows in enumerate(passes):
             for name in list(answers)[:: -1 if turn % 2 else 1]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from safetensors.torch import load_file
 from tiny_models import HIDDEN_SIZE, NUM_HEADS, NUM_LAYERS, texts, tiny_classifier
 from torch import Tensor, nn
 
-from scaling.compress.cost import count_params, passes, peak_memory, plain_tensors, save_weights
+from scaling.compress import cost
+from scaling.compress.cost import count_params, milliseconds, passes, peak_memory, plain_tensors, save_weights
 from scaling.compress.heads import cut_heads
 from scaling.compress.pruning import prune_magnitude
 from scaling.compress.quantisation import quantise
@@ -152,3 +154,20 @@ def test_every_pass_has_all_its_rows_even_of_few() -> None:
     assert found[0][:4] == [2, 0, 1, 2]
     assert found[1][0] == [2, 0, 1][32 % 3]
     assert math.prod(len(rows) for rows in passes(100, 1, list(range(100)))) == 1
+
+
+def test_a_pass_is_timed_only_after_it_was_answered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered: list[tuple[str, tuple[int, ...]]] = []
+
+    def told(answer: cost.Answer, rows: Sequence[int], device: torch.device) -> float:
+        had = len(answered)
+        answer(rows)
+        return 1.0 if answered[-1] in answered[:had] else 1000.0
+
+    monkeypatch.setattr(cost, "_seconds", told)
+    answers = {name: lambda rows, name=name: answered.append((name, tuple(rows))) for name in ("original", "smaller")}
+    batches = {size: passes(100, size, list(range(100))) for size in (1, 2)}
+    every = dict.fromkeys(batches, 1000.0)
+    assert milliseconds(answers, batches, torch.device("cpu")) == {"original": every, "smaller": every}
+    timed = {(name, tuple(rows)) for name in answers for of_size in batches.values() for rows in of_size}
+    assert {call for call in answered if answered.count(call) == 2} == timed
