@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from types import TracebackType
 
@@ -10,7 +12,25 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from scaling.child import AnySpec
 from scaling.spec import RunSpec
-from scaling.status import Status, duration, outcome, short
+from scaling.status import LOG_WIDTH, Status, duration, outcome, short
+from scaling.train.preemption import Stop
+
+
+class StudyConsole(Console):
+    """Where a study prints. Once nobody reads that any more it asks the study to stop, and is silent.
+
+    So Ctrl-C under `| tee`, which ends tee as well, does not end the runs before they have written a checkpoint.
+    """
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(width=None if sys.stdout.isatty() else LOG_WIDTH)
+        self._stop = stop
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = self._stop.is_requested = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())  # Python writes what is left as it ends
+        os.close(nowhere)
 
 
 class SweepProgress:

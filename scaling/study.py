@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,9 +27,9 @@ from scaling.launchers.launcher import Elsewhere, Launcher
 from scaling.placement import Placement
 from scaling.plan import plan_table, timed_flops_per_second, tokens_to_train, unique_tokens, write_plan
 from scaling.plan_children import children_table
-from scaling.progress import SweepProgress
+from scaling.progress import StudyConsole, SweepProgress
 from scaling.spec import RunSpec
-from scaling.status import DISK, LOG_WIDTH, SETTLED, Status, find_run, read_status, status_table, write_status
+from scaling.status import DISK, SETTLED, Status, find_run, read_status, status_table, write_status
 from scaling.train.preemption import EXIT_CODE as PREEMPTED
 from scaling.train.preemption import PreemptedError, Stop
 
@@ -87,7 +86,8 @@ def run_study(
     Raises PreemptedError, or KeyboardInterrupt after Ctrl-C, if it was asked to `stop` before they were.
     Raises ValueError, with the numbers, if the data of any run is too small; then none has started.
     """
-    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    stop = stop or Stop()
+    console = StudyConsole(stop)
     points = list(specs)
     planned = plan_runs(points, runs)
     if isinstance(launcher, OnThisMachine):
@@ -125,7 +125,6 @@ def run_study(
     for run, state in zip(planned, states, strict=True):
         if state == "diverged":  # an outcome: the same run would diverge again
             console.print(f"{run.run_dir.name} diverged and is left as it is; to train it again, remove {run.run_dir}")
-    stop = stop or Stop()
     ended: dict[Path, Status] = {}
     for generation in sorted({run.generation for run in waiting}):  # parents, then their children
         if stop.is_requested:

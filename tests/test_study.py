@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -269,6 +270,38 @@ def test_a_second_ctrl_c_kills_the_runs_that_the_first_has_asked_to_stop(
     with pytest.raises(KeyboardInterrupt):
         run_study(seeds(spec, 1), "run", runs, lab.cache, stop)
     wait_for(lambda: states(runs) == {"run0": "interrupted"}, seconds=10)
+
+
+@contextlib.contextmanager
+def nobody_reads() -> Iterator[None]:
+    """What is printed goes to a pipe whose reader has ended."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe, contextlib.redirect_stdout(pipe):
+        yield
+
+
+@pytest.mark.usefixtures("_ctrl_c")
+def test_ctrl_c_that_ends_the_reader_too_lets_runs_write_a_checkpoint(lab: Lab, spec: SpecMaker, runs: Path) -> None:
+    stop = Stop()
+    stop.listen_to_ctrl_c()
+
+    def press() -> None:
+        wait_for(lambda: any(read_status(path).tokens for path in runs.glob("run*")))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    long = spec({"name": "run0", "budget.num_tokens": 4000 * 128, "budget.max_epochs": None})
+    with nobody_reads(), pytest.raises(KeyboardInterrupt):
+        run_study([long], "run", runs, lab.cache, stop)
+    assert states(runs) == {"run0": "preempted"}
+    assert list(runs.glob("run0*/checkpoints/step-*"))
+
+
+def test_a_study_that_nobody_reads_any_more_begins_no_further_run(lab: Lab, spec: SpecMaker, runs: Path) -> None:
+    with nobody_reads(), pytest.raises(PreemptedError):
+        run_study(seeds(spec, 2), "run", runs, lab.cache)
+    assert states(runs) == {"run0": "complete"}
 
 
 def test_an_old_status_that_says_running_does_not_keep_a_run_from_being_trained(
