@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import groupby
 
 from analysis.downstream.downstream import Downstream
 from analysis.downstream.tables import known, quantity, times_of, without_empty
 from analysis.downstream.task_study import start_text
-from analysis.downstream.tradeoff import COSTS, Compressed
+from analysis.downstream.tradeoff import COSTS, Compressed, medians
 from analysis.page.language import say
 from analysis.page.table import Cell, Rough, Table
 
@@ -20,7 +21,7 @@ def cost_table(found: Downstream) -> Table:
     """Quality against cost, as it is shown: what says the same in other words is in the file."""
     whole = full_cost_table(found)
     names = cost_columns()
-    hidden = {names[COSTS.index(name)] for name in HIDDEN_COSTS}
+    hidden = {say("share kept"), say("of the bytes"), *(names[COSTS.index(name)] for name in HIDDEN_COSTS)}
     kept = [i for i, column in enumerate(whole.columns) if column not in hidden]
     return Table("task_compression", tuple(whole.columns[i] for i in kept),
                  tuple(tuple(row[i] for i in kept) for row in whole.rows))  # fmt: skip
@@ -29,22 +30,32 @@ def cost_table(found: Downstream) -> Table:
 def full_cost_table(found: Downstream) -> Table:
     """Quality against cost: a row per task, setting and compression, each after the model before it."""
     rows: list[tuple[Cell, ...]] = []
-    seen: set[object] = set()
-    for c in found.compressions:
-        s = c.cell.setting
-        before = (s.task, s.line, s.tokens, s.labels, s.method)
-        about = (s.task, start_text(s.line), s.tokens or None, s.labels)
-        if before not in seen:
-            seen.add(before)
-            rows.append((*about, say("uncompressed"), c.original, None, None, *_costs(c.original_cost)))
-        rows.append(
-            (*about, s.compress, known(c.cell.estimate), known(c.change.gap), _kept(c), *_costs(c.cost))
-        )  # fmt: skip
+    for (task, line, tokens, labels, _), own in groupby(sorted(found.compressions, key=_before), key=_before):
+        each = list(own)
+        about = (task, start_text(line), tokens or None, labels)
+        before = medians([c.original_cost for c in each])
+        rows.append((*about, say("uncompressed"), each[0].original, None, None, *_costs(before), None, None))
+        rows += [
+            (*about, c.cell.setting.compress, known(c.cell.estimate), known(c.change.gap), _kept(c), *_costs(c.cost),
+             _share(c, "bytes"), _share(c, "latency_ms_batch1"))
+            for c in each
+        ]  # fmt: skip
     columns = (
         say("task"), say("recipe"), "D", say("labels"), say("compression"), say("score"), say("change"),
-        say("share kept"), *cost_columns(),
+        say("share kept"), *cost_columns(), say("of the bytes"), say("of the time at batch 1"),
     )  # fmt: skip
     return without_empty(Table("task_compression_costs", columns, tuple(rows)))
+
+
+def _before(c: Compressed) -> tuple[str, str, int, int, str]:
+    """The setting of the models that were compressed."""
+    s = c.cell.setting
+    return s.task, s.line, s.tokens, s.labels, s.method
+
+
+def _share(c: Compressed, cost: str) -> Cell:
+    share = c.ratio(cost)
+    return None if share is None else Rough(share)
 
 
 def _kept(c: Compressed) -> Cell:

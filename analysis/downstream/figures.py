@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from analysis.downstream.curves import TaskCurve
 from analysis.downstream.downstream import Downstream
@@ -229,7 +231,8 @@ def tradeoff_figure(found: Downstream, study: Study) -> Figure | None:
     if not tasks:
         return None
     colours = recipe_colours(found, study)
-    names = list(dict.fromkeys(c.cell.setting.compress for c in rows))
+    names = dict.fromkeys(c.cell.setting.compress for c in rows)
+    marker_of = dict(zip(names, cycle(MARKERS[1:])))
 
     def draw(axes: Axes, task: str) -> None:
         own = [c for c in rows if c.cell.setting.task == task]
@@ -237,31 +240,20 @@ def tradeoff_figure(found: Downstream, study: Study) -> Figure | None:
                    {c.cell.setting.line for c in own}}  # fmt: skip
         own = [c for c in own if c.cell.setting.tokens == largest[c.cell.setting.line]]
         sizes = [c.cost["bytes"] / 2**20 for c in own] + [c.original_cost["bytes"] / 2**20 for c in own]
-        values: list[float] = []
-        told: set[str] = set()
         for c in own:
             line, name = c.cell.setting.line, c.cell.setting.compress
             colour = colours[line]
             before, after = (c.original_cost["bytes"] / 2**20, c.original), (c.cost["bytes"] / 2**20, c.cell.mean)
             axes.plot(*zip(before, after, strict=True), color=lighter(colour, 0.6), linewidth=1.0, zorder=1)
             axes.plot(*before, "o", color=colour, markersize=7, markerfacecolor="white", zorder=3)
-            axes.plot(*after, MARKERS[1 + names.index(name) % (len(MARKERS) - 1)], color=colour, markersize=6, zorder=3)
+            axes.plot(*after, marker_of[name], color=colour, markersize=6, zorder=3)
             _bar(axes, after[0], c.original + c.change.gap.lo, c.original + c.change.gap.hi, colour)
-            values += [before[1], after[1]]
-            if name not in told:
-                told.add(name)
-                is_left = after[0] < math.sqrt(min(sizes) * max(sizes))
-                # below the line to the model before it, which is nearly always above
-                axes.annotate(wrapped(name, 18), after, xytext=(8 if is_left else -8, -3), textcoords="offset points",
-                              ha="left" if is_left else "right", va="top", fontsize=8.5, color=INK)  # fmt: skip
         axes.set_xscale("log")
         axes.set_xlim(min(sizes) / 1.4, max(sizes) * 1.25)
         plain_log_axis(axes.xaxis, min(sizes) / 1.4, max(sizes) * 1.25)
         axes.set_xlabel(say("size [MiB]; hollow: uncompressed"))
         axes.set_ylabel(found.study.metric(task))
         axes.set_title(task)
-        room = max(max(values) - min(values), 0.01)
-        axes.set_ylim(min(values) - 0.45 * room, max(values) + 0.2 * room)
         if len(largest) > 1:
             top = max(sizes)
             label_ends(axes, [
@@ -269,7 +261,10 @@ def tradeoff_figure(found: Downstream, study: Study) -> Figure | None:
                 for line in largest
             ])  # fmt: skip
 
-    return _panels(tasks, draw)
+    figure = _panels(tasks, draw)
+    signs = [Line2D([], [], linestyle="", marker=marker_of[name], color=INK, label=name) for name in names]
+    figure.legend(handles=signs, loc="outside lower center", ncols=min(3, len(signs)), frameon=False, fontsize=8.5)
+    return figure
 
 
 def _bar(axes: Axes, x: float, lo: float, hi: float, colour: str) -> None:

@@ -165,21 +165,23 @@ def _costs_of_compression(found: Downstream) -> list[str]:
     for c in found.compressions:
         by_name.setdefault(c.cell.setting.compress, []).append(c)
     said = []
-    for name, own in list(by_name.items())[:MOST_COMPRESSIONS]:
+    shown = list(by_name)[: MOST_COMPRESSIONS if len(by_name) > MOST_COMPRESSIONS + 1 else None]
+    for name in shown:
+        own = by_name[name]
         sizes = {(c.cell.setting.task): (0, 0) for c in own}
         for c in own:
             sizes[c.cell.setting.task] = max(sizes[c.cell.setting.task], (c.cell.setting.labels, c.cell.setting.tokens))
         largest = [c for c in own if (c.cell.setting.labels, c.cell.setting.tokens) == sizes[c.cell.setting.task]]
         said.append(_cost_of(name, min(largest, key=lambda c: c.kept), len(sizes)))
-    if len(by_name) > MOST_COMPRESSIONS:
-        said.append(say("{count} more compressions are in the table.", count=len(by_name) - MOST_COMPRESSIONS))
+    if len(by_name) > len(shown):
+        said.append(say("{count} more compressions are in the table.", count=len(by_name) - len(shown)))
     return said
 
 
 def _cost_of(name: str, c: Compressed, num_tasks: int) -> str:
     share = c.share_kept
     times = [(cost, c.ratio(at)) for cost, at in ((say("the bytes"), "bytes"), (say("the latency"), LATENCY))]
-    left = [say("{share} of {cost}", share=percent_text(x), cost=cost) for cost, x in times if x is not None]
+    left = [_share_of(cost, x) for cost, x in times if x is not None]
     told = {"name": name, "metric": c.cell.runs[0].metric, "task": c.cell.setting.task}
     if math.isfinite(share.lo) and math.isfinite(share.hi):
         value, lo, hi = (f"{100 * end:.1f}" for end in (share.value, share.lo, share.hi))
@@ -193,6 +195,12 @@ def _cost_of(name: str, c: Compressed, num_tasks: int) -> str:
     return say("{sentence}, with {costs}.", sentence=text, costs=listed(left)) if left else say(
         "{sentence}.", sentence=text
     )  # fmt: skip
+
+
+def _share_of(cost: str, share: float) -> str:
+    if share < 2:
+        return say("{share} of {cost}", share=percent_text(share), cost=cost)
+    return say("{times} times {cost}", times=number_text(share, 3), cost=cost)
 
 
 def _bare_score(v: TaskVerdict) -> str:

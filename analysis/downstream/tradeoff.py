@@ -48,9 +48,11 @@ class Compressed:
         return Estimate(self.kept, 1 + gap.lo / self.original, 1 + gap.hi / self.original)
 
     def ratio(self, name: str) -> float | None:
-        """A cost as a share of that before; None where one of them is not known."""
-        before, after = self.original_cost.get(name), self.cost.get(name)
-        return None if not before or after is None else after / before
+        """A cost as a share of that before, the median over runs, each of which measures both; None if none tells."""
+        told = [run.compressed for run in self.cell.runs if run.compressed]
+        pairs = [(each.original_cost.get(name), each.cost.get(name)) for each in told]
+        shares = [after / before for before, after in pairs if before and after is not None]
+        return median(shares) if shares else None
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,8 @@ def compressions(study: TaskStudy) -> tuple[Compressed, ...]:
         found.append(
             Compressed(
                 cell, float(np.mean([b for _, b in pairs])), _change(pairs, cell.test_sd, _row_sd(cell)),
-                _medians([run.compressed.cost for run in cell.runs if run.compressed]),
-                _medians([run.compressed.original_cost for run in cell.runs if run.compressed]),
+                medians([run.compressed.cost for run in cell.runs if run.compressed]),
+                medians([run.compressed.original_cost for run in cell.runs if run.compressed]),
             )
         )  # fmt: skip
     return tuple(found)
@@ -122,7 +124,8 @@ def _change(pairs: Sequence[tuple[float, float]], test_sd: float, row_sd: float 
     return Gap(Estimate(mean, mean - half, mean + half))
 
 
-def _medians(costs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def medians(costs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each cost, over those that tell it."""
     names = [name for name in COSTS if any(name in cost for cost in costs)]
     return {name: float(median(cost[name] for cost in costs if name in cost)) for name in names}
 

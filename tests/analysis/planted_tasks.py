@@ -217,6 +217,7 @@ class Tuned:
         }  # fmt: skip
         size = {"pruned": 400_000, "int8": 160_000}[name]
         speed = {"pruned": 1.0, "int8": 1.4}[name]
+        busy = {"pruned": 1.0, "int8": 3.0}[name]  # what else the machine does falls on both models
         at = f"task/{task.name}/"
         summary = {
             "state": "complete", "seconds": 4.0, f"{at}num_items": task.num_items,
@@ -228,7 +229,8 @@ class Tuned:
             },
         }  # fmt: skip
         for prefix, bytes_, faster, nonzero in (
-            ("cost/", size, speed, 55_000 if name == "pruned" else 100_000), ("cost/original/", 410_000, 1.0, 100_000)
+            ("cost/", size, speed / busy, 55_000 if name == "pruned" else 100_000),
+            ("cost/original/", 410_000, 1 / busy, 100_000),
         ):  # fmt: skip
             summary |= {
                 f"{prefix}bytes": bytes_, f"{prefix}latency_ms_batch1": 2.4 / faster,

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 from chromium import CHROMIUM, browser
@@ -15,6 +16,7 @@ from planted_tasks import FULL, SIZES, PlantedTask, Tuned, finetune_spec, write_
 
 from analysis.__main__ import main
 from analysis.downstream.cells import Z
+from analysis.downstream.cost_tables import full_cost_table
 from analysis.downstream.downstream import Downstream, downstream
 from analysis.downstream.facts import facts
 from analysis.downstream.headline import headline
@@ -185,6 +187,18 @@ def test_methods_are_held_against_full_fine_tuning(found: Downstream) -> None:
     assert rows["LoRA"].against is not None
     assert rows["LoRA"].against.verdict == "cannot tell"
     assert [rows[name].num_trainable for name in ("full", "head only", "LoRA")] == [100_000, 130, 8192]
+
+
+def test_times_are_compared_in_the_runs_that_measured_both_models(tmp_path: Path) -> None:
+    write_tasks(tmp_path, [SST2], sizes=SIZES[:1], labels=(800,), compress=("pruned", "int8"))
+    table = full_cost_table(downstream([str(tmp_path)]))
+    names = ("compression", "ms at batch 1", "of the bytes", "of the time at batch 1")
+    rows = [tuple(row[table.columns.index(name)] for name in names) for row in table.rows]
+    assert rows == [
+        ("uncompressed", pytest.approx(4.8), None, None),  # between 2.4 in a quiet hour and 7.2 in a busy one
+        (ANY, pytest.approx(5.143), pytest.approx(160 / 410), pytest.approx(1 / 1.4)),
+        (ANY, 2.4, pytest.approx(400 / 410), 1.0),
+    ]
 
 
 def test_what_compression_loses_and_what_buys_it_back_come_back(found: Downstream) -> None:
