@@ -20,7 +20,7 @@ VERBS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb. Returns 0, or 2 with a one-line message for what the user can put right."""
+    """Run one verb. Returns 0, 2 with a one-line message for what the user can put right, or 130 after Ctrl-C."""
     # The systems that are solved are small: threads of the linear algebra would wait for each other. Before NumPy.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from analysis.runs.logs import AnalysisError
@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (AnalysisError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

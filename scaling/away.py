@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,10 +69,17 @@ def chains_of(runs: Iterable[PlannedRun]) -> dict[str, list[PlannedRun]]:
     return chains
 
 
-def prepare_away(specs: Sequence[RunSpec], num_shards: int, launcher: Elsewhere, jobs: Path, cache: Path) -> None:
+def prepare_away(
+    specs: Sequence[RunSpec],
+    num_shards: int,
+    launcher: Elsewhere,
+    jobs: Path,
+    cache: Path,
+    report: Callable[[str], None],
+) -> None:
     """Let `num_shards` tasks build what they can; whatever one of them leaves out is left to `prepare`."""
     tasks = [PrepareShard(specs, shard, num_shards, cache) for shard in range(num_shards)]
-    over = launcher.start(tasks, jobs.absolute(), print)
+    over = launcher.start(tasks, jobs.absolute(), report)
     while None in over():
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
@@ -84,8 +91,9 @@ def run_away(
     jobs: Path,
     cache: Path,
     console: Console,
+    stop: Stop,
 ) -> dict[Path, Status]:
-    """Have all of `waiting` run elsewhere. Returns how each ended, by its folder.
+    """Have all of `waiting` run elsewhere. Returns how each ended, by its folder; after a `stop`, of those that had.
 
     planned: all runs of the sweep, which name its tasks alike however many of them are over by now. jobs: a folder for
     what the launcher leaves.
@@ -97,7 +105,7 @@ def run_away(
     over = launcher.start(tasks, jobs.absolute(), console.print)
     ended: dict[Path, Status] = {}
     with SweepProgress(console, len(waiting), tokens_to_train([run.spec for run in waiting])) as progress:
-        while len(ended) < len(waiting):
+        while len(ended) < len(waiting) and not stop.is_requested:
             time.sleep(SECONDS_BETWEEN_LOOKS)
             active: dict[str, Status] = {}
             for chain, output in zip(chains, over(), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -15,6 +16,8 @@ from scaling.spec import RunSpec
 from scaling.status import LOG_WIDTH, Status, duration, outcome, short
 from scaling.train.preemption import Stop
 
+STDERR = 2
+
 
 class StudyConsole(Console):
     """Where a study prints. Once nobody reads that any more it asks the study to stop, and is silent.
@@ -23,13 +26,17 @@ class StudyConsole(Console):
     """
 
     def __init__(self, stop: Stop) -> None:
-        super().__init__(width=None if sys.stdout.isatty() else LOG_WIDTH)
+        is_terminal = sys.stdout is not None and sys.stdout.isatty()
+        super().__init__(width=None if is_terminal else LOG_WIDTH)
         self._stop = stop
 
     def on_broken_pipe(self) -> None:
         self.quiet = self._stop.is_requested = True
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.file.fileno())  # Python writes what is left as it ends
+        pipe, nowhere = self.file.fileno(), os.open(os.devnull, os.O_WRONLY)
+        for out in (STDERR, pipe):  # with 2>&1 both are; Python writes what is left as it ends
+            with contextlib.suppress(OSError):  # not open
+                if os.path.sameopenfile(out, pipe):
+                    os.dup2(nowhere, out)
         os.close(nowhere)
 
 

@@ -39,6 +39,8 @@ STYLES = {
 }
 SETTLED = ("complete", "diverged")
 """States of runs that the same command leaves as they are."""
+OVER = (*SETTLED, "failed")
+"""States of runs that were not cut off."""
 KINDS = {"pretrain": "pretraining", "finetune": "fine-tuning", "compress": "compression"}
 """What runs of each job type do, in words."""
 DISK = "disk: "

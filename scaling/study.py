@@ -29,7 +29,7 @@ from scaling.plan import plan_table, timed_flops_per_second, tokens_to_train, un
 from scaling.plan_children import children_table
 from scaling.progress import StudyConsole, SweepProgress
 from scaling.spec import RunSpec
-from scaling.status import DISK, SETTLED, Status, find_run, read_status, status_table, write_status
+from scaling.status import DISK, OVER, SETTLED, Status, find_run, read_status, status_table, write_status
 from scaling.train.preemption import EXIT_CODE as PREEMPTED
 from scaling.train.preemption import PreemptedError, Stop
 
@@ -108,7 +108,7 @@ def run_study(
     if action == "run" and waiting and is_here:  # its imports take as long as data
         context = start_server(modules_of(run.spec for run in waiting))
     if num_shards is not None and isinstance(launcher, Elsewhere):
-        prepare_away(pretraining(planned), num_shards, launcher, runs / "jobs", cache)
+        prepare_away(pretraining(planned), num_shards, launcher, runs / "jobs", cache, console.print)
     with console.status("preparing data") as line:
         prepared = prepare_all(planned, cache, lambda text: line.update(text))
     if prepared:
@@ -137,13 +137,12 @@ def run_study(
         if ready and context is not None and isinstance(launcher, OnThisMachine):
             ended |= run_all(ready, context, cache, console, stop, launcher.most_runs)
         elif ready and isinstance(launcher, Elsewhere):
-            ended |= run_away(planned, ready, launcher, runs / "jobs", cache, console)
+            ended |= run_away(planned, ready, launcher, runs / "jobs", cache, console, stop)
     rows = [(run.spec, ended.get(run.run_dir) or run.status) for run in planned]
     console.print(status_table(rows))
-    is_complete = all(status.state == "complete" for _, status in rows)
-    if stop.is_requested and not is_complete:
+    if stop.is_requested and any(status.state not in OVER for _, status in rows):
         raise KeyboardInterrupt if stop.is_interrupted else PreemptedError
-    return 0 if is_complete else 1
+    return 0 if all(status.state == "complete" for _, status in rows) else 1
 
 
 def plan_runs(specs: Iterable[AnySpec], runs: Path) -> list[PlannedRun]:

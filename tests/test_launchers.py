@@ -27,6 +27,7 @@ from scaling.placement import Placement
 from scaling.spec import RunSpec
 from scaling.status import read_status
 from scaling.study import plan_runs, run_study
+from scaling.train.preemption import Stop
 
 SHORT = {"budget.num_tokens": 24 * 128, "evaluation.every_tokens": None, "schedule.decay_frac": 0.25}
 LOCAL = Slurm(cluster="local", timeout_min=10, signal_delay_s=5)
@@ -181,7 +182,7 @@ def test_a_chain_has_one_job_however_many_of_its_runs_are_over(lab: Lab, spec: S
             return lambda: ["nowhere"] * len(tasks)
 
     for waiting in (planned, planned[1:]):
-        run_away(planned, waiting, Asked(cluster="local"), runs / "jobs", lab.cache, Console())
+        run_away(planned, waiting, Asked(cluster="local"), runs / "jobs", lab.cache, Console(), Stop())
     assert len(asked) == 2
     assert len(set(asked)) == 1
 
@@ -215,7 +216,7 @@ def test_a_job_that_cannot_begin_says_where_to_look(
 def test_shards_of_the_preparation_are_jobs_too(lab: Lab, spec: SpecMaker, runs: Path, tmp_path: Path) -> None:
     cache = tmp_path / "empty"
     cache.mkdir()
-    prepare_away([spec(SHORT)], 2, LOCAL, runs / "jobs", cache)
+    prepare_away([spec(SHORT)], 2, LOCAL, runs / "jobs", cache, print)
     parts = {path.name for path in (cache / "tokens").iterdir() if path.is_dir()}
     assert run_study([spec(SHORT)], "prepare", runs, cache, launcher=LOCAL) == 0
     assert parts == {path.name for path in (cache / "tokens").iterdir() if path.is_dir()}

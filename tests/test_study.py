@@ -304,6 +304,16 @@ def test_a_study_that_nobody_reads_any_more_begins_no_further_run(lab: Lab, spec
     assert states(runs) == {"run0": "complete"}
 
 
+def test_a_study_that_nobody_reads_and_of_which_nothing_is_left_to_do_was_not_cut_off(
+    lab: Lab, spec: SpecMaker, runs: Path
+) -> None:
+    specs = [spec({**SHORT, "optimizer.learning_rate": 1e30})]
+    assert run_study(specs, "run", runs, lab.cache) == 1
+    with nobody_reads():
+        assert run_study(specs, "run", runs, lab.cache) == 1
+    assert states(runs) == {"run": "diverged"}
+
+
 def test_an_old_status_that_says_running_does_not_keep_a_run_from_being_trained(
     lab: Lab, spec: SpecMaker, runs: Path
 ) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
 
 MAX_PROCESSES = 4
@@ -43,8 +44,18 @@ def _processors() -> int:
 
 
 def _inherit(jobs: Sequence[Callable[[], Any]]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     gc.freeze()  # what came with the fork stays shared: nothing looks through it
     _inherited[:] = jobs
+
+
+def _end_with_parent() -> None:
+    """Whoever kills the process that forked this one has no use for it."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _do_inherited(k: int) -> Any:

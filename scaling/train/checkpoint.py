@@ -57,6 +57,7 @@ def save_checkpoint(folder: Path, state: TrainState, owner: str) -> Path:
                 shutil.rmtree(final)
             os.rename(beside, final)
         flush(folder)
+        log.info("checkpoint of step %d written, %s", state.step, final)
         return final
     except OSError as error:
         raise OSError(error.errno or errno.EIO, f"cannot write checkpoint {final}: {error}") from error

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
+import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,3 +94,27 @@ def test_nothing_is_forked_where_that_is_not_safe(monkeypatch: pytest.MonkeyPatc
     figures = drawings()
     saved(figures)
     assert were_drawn_here(figures)
+
+
+@CAN_FORK
+def test_processes_end_with_the_one_that_forked_them() -> None:
+    code = """
+import os, time
+from analysis.page.processes import side_by_side
+side_by_side([lambda: (print(os.getpid(), flush=True), time.sleep(60))] * 2, 2)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as forking:
+        assert forking.stdout is not None
+        forked = [int(forking.stdout.readline()) for _ in range(2)]
+        forking.kill()
+    end = time.monotonic() + 10
+    while any(is_running(process) for process in forked):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
