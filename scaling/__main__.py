@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep
@@ -67,6 +68,8 @@ def compose_points(arguments: list[str]) -> list[Point]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print, so that we can say it in one line
     # Composes every point twice, the first time for launchers that would find an error late, on other machines.
     Sweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]
+    Hydra.get_mode = _mode  # type: ignore[method-assign]
+    _check_study(arguments)
     _check_choices(arguments)
     sources = Sources(cache_root())
     is_ours = False  # what runs: our code, or Hydra's
@@ -104,7 +107,7 @@ def compose_points(arguments: list[str]) -> list[Point]:
             collect()
         except ConfigCompositionException as error:
             if unknown := re.match(r"Could not override '([\w.]+)'", str(error)):
-                raise ConfigError([no_such_key(unknown[1], shipped("conf"))]) from None
+                raise ConfigError([no_such_key(unknown[1], shipped("conf")) + _swept(unknown[1], arguments)]) from None
             raise
         except (TypeError, AttributeError, AssertionError) as error:  # where a name was wanted, Hydra takes it for one
             if is_ours:
@@ -117,6 +120,34 @@ def compose_points(arguments: list[str]) -> list[Point]:
         raise ConfigError([line + _where(overrides, total) for line, overrides in errors.items()])
     named = told_apart([point.spec for point in points])
     return [replace(point, spec=spec) for point, spec in zip(points, named, strict=True)]
+
+
+def _mode(self: Hydra, config_name: str | None, overrides: list[str]) -> RunMode | None:
+    """Whether this is a sweep. Hydra's own takes a study that it cannot compose for none, and hides what is wrong."""
+    config = self.compose_config(
+        config_name=config_name,
+        overrides=overrides,
+        run_mode=RunMode.MULTIRUN,
+        with_log_configuration=False,
+        validate_sweep_overrides=False,
+    )
+    mode: RunMode | None = config.hydra.mode
+    return mode
+
+
+def _check_study(arguments: list[str]) -> None:
+    """ConfigError where a study is not chosen by +sweeps=NAME, or its file does not say that its keys are a run's."""
+    lines = []
+    for argument in arguments:
+        key, _, name = argument.partition("=")
+        if key in ("sweep", "+sweep", "sweeps"):
+            lines.append(f"{argument}: did you mean +sweeps={name}?")
+        files = [folder / f"{name.removesuffix('.yaml')}.yaml" for folder in (Path("sweeps"), shipped("sweeps"))]
+        file = next(filter(Path.is_file, files), None) if key == "+sweeps" else None
+        if file is not None and not re.match(r"\s*#\s*@package\s+_global_\s", file.read_text(encoding="utf-8")):
+            lines.append(f"{file}: its first line is missing: wanted `# @package _global_`")
+    if lines:
+        raise ConfigError(lines)
 
 
 def _check_choices(arguments: list[str]) -> None:
@@ -136,6 +167,18 @@ def _check_choices(arguments: list[str]) -> None:
             lines.append(f"{group}: wanted a name ({', '.join(names)}), got {given}")
     if lines:
         raise ConfigError(lines)
+
+
+def _swept(key: str, arguments: list[str]) -> str:
+    """Why a key that one of the choices has is none of a sweep over several."""
+    group = key.partition(".")[0]
+    for argument in arguments:
+        if argument.startswith(f"{group}=") and "," in argument:
+            return (
+                f"; with {argument} all must have it, and it is swept, too:"
+                f" else write a choice of your own, conf/{group}/NAME.yaml"
+            )
+    return ""
 
 
 def _where(overrides: list[str], num_points: int) -> str:

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, Field, model_validator
 
 from scaling.child import AnySpec
-from scaling.config_children import CHILD_SECTIONS, Tasks, children
+from scaling.config_children import CHILD_SECTIONS, Seed, Tasks, children
 from scaling.config_errors import ConfigError, checked, missing, one_line
 from scaling.config_rules import as_ruled
 from scaling.data.documents import content_fingerprint, pin
@@ -76,6 +76,12 @@ class Request(Part):
         return self
 
 
+class OneSeed(Part):
+    """The seed that all take which are not set."""
+
+    seed: Seed
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One run that a point of a sweep asks for, and what the user wants done with all of them."""
@@ -95,8 +101,9 @@ def read_points(config: DictConfig, sources: Sources) -> list[Point]:
     tree = _tree(config)
     asked_of_children = {key: tree.pop(key, None) for key in CHILD_SECTIONS}
     finetune_seeds = tree["seeds"].pop("finetune", None)
-    for taken_up in ("seed", "point"):  # by interpolation: all seeds, and the runs of a sweep that is no grid
-        tree.pop(taken_up, None)
+    seed = {"seed": tree.pop("seed", 0)}  # taken up by interpolation, as is the point: a run of a sweep that is no grid
+    checked(OneSeed, seed, seed)
+    tree.pop("point", None)
     name = tree.pop("name", None)
     asked = {key: tree.pop(key, None) for key in Request.model_fields}
     request = checked(Request, asked, asked)

@@ -6,13 +6,14 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from scaling.part import Part
+from scaling.source import SOURCES
 from scaling.task import KINDS, ROWS
 
 AnyPart = TypeVar("AnyPart", bound=Part)
@@ -26,6 +27,11 @@ WANTED = {
     "mixture.stages": "give weights and ends, such as [{weights:{code:1.0},until_tokens:400_000},{weights:{docs:1.0}}]",
 }
 """What a key without a default is to be given, by how its field ends."""
+
+
+A_TEXT = r"corpus\.(domains|references)\.[^.]+"
+OF_TASKS: Mapping[str, Mapping[str, type[Part]]] = {"task": KINDS, "task.rows": ROWS}
+"""What few files spell out in full: the keys depend on the kind, and most have defaults."""
 
 
 class ConfigError(ValueError):
@@ -61,25 +67,22 @@ def no_such_key(key: str, conf: Path) -> str:
     if (conf / key).is_dir():
         names = sorted(path.stem for path in (conf / key).glob("*.yaml"))
         return f"{key}: wanted a name ({', '.join(names)}), with its keys one by one"
-    if kinds := _kinds_with(key):
-        return f"{key}: the task chosen does not set it: wanted +{key}=..., which tasks of {kinds} have"
+    section, _, field = key.rpartition(".")
+    noun, kinds = ("domain", SOURCES) if re.fullmatch(A_TEXT, section) else ("task", OF_TASKS.get(section, {}))
+    if having := [f"kind {kind}" for kind, part in kinds.items() if field in part.model_fields]:
+        chosen = "the task chosen" if noun == "task" else "the domain"
+        return f"{key}: {chosen} does not set it: wanted +{key}=..., which {noun}s of {' and '.join(having)} have"
     if key in homes:
         return f"{key}: the choice made has no such key" + (f"; {' or '.join(homes[key])} has" if homes[key] else "")
     if alike := difflib.get_close_matches(key, homes, n=3, cutoff=0.75):
         return f"{key}: no such key; did you mean {' or '.join(alike)}?"
-    section = key.rpartition(".")[0]
+    if noun == "domain":
+        having = [f"those of kind {kind} {', '.join(part.model_fields)}" for kind, part in kinds.items()]
+        return f"{key}: no such key; of domains have {'; '.join(having)}"
     inside = [field for field in homes if field.rpartition(".")[0] == section]
     return (
         f"{key}: no such key; there are {', '.join(sorted(inside or [field for field in homes if '.' not in field]))}"
     )
-
-
-def _kinds_with(key: str) -> str:
-    """The kinds of tasks, or of their rows, that have a field which few task files spell out; none: ""."""
-    section, _, field = key.rpartition(".")
-    of_section: dict[str, Mapping[str, type[Part]]] = {"task": KINDS, "task.rows": ROWS}
-    kinds = of_section.get(section, {})
-    return " and ".join(f"kind {kind}" for kind, part in kinds.items() if field in part.model_fields)
 
 
 def _keys(tree: Mapping[str, Any], parent: str = "") -> Iterator[str]:

@@ -11,6 +11,10 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from scaling.part import Name, Part, Share
 
 
+Weight = Annotated[float, Field(ge=0)]
+"""At most 1, since weights sum to 1: that is said once of all, and not of each."""
+
+
 def check_weights(weights: dict[str, float]) -> None:
     """ValueError unless weights sum to 1."""
     if abs((total := sum(weights.values())) - 1) > 1e-6:
@@ -33,7 +37,7 @@ class Weights(Part):
     """The share of training sequences that each domain gives; a domain of weight 0 is only evaluated."""
 
     kind: Literal["weights"] = "weights"
-    weights: dict[Name, Share]
+    weights: dict[Name, Weight]
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> Weights:
@@ -154,7 +158,7 @@ class Grid(Bounded):
 class Stage(Part):
     """A mixture until `until_tokens` of the budget (None: to its end)."""
 
-    weights: dict[Name, Share]
+    weights: dict[Name, Weight]
     until_tokens: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")

@@ -51,3 +51,5 @@ class Hub(Part):
 
 
 Source = Annotated[Embedded | Local | Hub, Field(discriminator="kind")]
+
+SOURCES: dict[str, type[Embedded] | type[Local] | type[Hub]] = {"embedded": Embedded, "local": Local, "hub": Hub}

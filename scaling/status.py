@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import json
 import os
 import sys
 import time
@@ -144,9 +145,13 @@ def outcome(spec: AnySpec, status: Status) -> str:
     return f"{metric} {status.scores[metric]:.3f}" + ("" if status.state == "complete" else " (validation)")
 
 
-def status_table(rows: list[tuple[AnySpec, Status]]) -> Table:
-    """One line per run: state, tokens, speed, loss or score, and the error if there is one."""
-    table = Table(caption=totals(rows), caption_justify="left", box=None, header_style="bold")
+def status_table(rows: list[tuple[AnySpec, Status]], num_to_come: int = 0) -> Table:
+    """One line per run: state, tokens, speed, loss or score, and the error if there is one.
+
+    num_to_come: runs that have not begun, which have no line.
+    """
+    caption = totals(rows) + (f"\nto come: {num_to_come} of the last sweep" if num_to_come else "")
+    table = Table(caption=caption, caption_justify="left", box=None, header_style="bold")
     table.add_column("run", overflow="fold", min_width=24)
     table.add_column("state", no_wrap=True)
     is_mixed = any(not isinstance(spec, RunSpec) for spec, _ in rows)
@@ -178,7 +183,7 @@ def totals(rows: list[tuple[AnySpec, Status]]) -> str:
             amount = sum(status.tokens - status.trunk_tokens for status in found)
             trained = f"{short(amount)} {'tokens' if kind == 'pretrain' else 'rows'}, " if amount else ""
             counts = ", ".join(f"{count} {state}" for state, count in states.items())
-            lines.append(f"{word}: {counts}; {trained}{duration(sum(status.seconds for status in found))}")
+            lines.append(f"{word}: {counts}; {trained}{duration(sum(status.seconds for status in found))} of run time")
     return "\n".join(lines)
 
 
@@ -189,6 +194,15 @@ def read_runs(runs: Path) -> list[tuple[AnySpec, Status]]:
         with contextlib.suppress(OSError, ValueError):
             rows.append((read_spec(path), read_status(path.parent)))
     return rows
+
+
+def count_to_come(runs: Path) -> int:
+    """How many runs of the last sweep have not begun; 0 where no sweep has said which there are."""
+    try:
+        told = json.loads((runs / "study.json").read_text(encoding="utf-8"))
+        return sum(not (runs / name / "spec.json").exists() for name in told["runs"])
+    except (OSError, ValueError, LookupError, TypeError):  # none, of before, or damaged: no run's fault
+        return 0
 
 
 def find_run(runs: Path, spec: AnySpec) -> Path | None:
@@ -224,12 +238,12 @@ def main() -> None:
     for path, reason in unreadable_specs(arguments.runs):
         console.print(f"{path.parent.name}: spec.json cannot be read: {reason}", highlight=False, markup=False)
     if arguments.once or not console.is_terminal:
-        console.print(status_table(read_runs(arguments.runs)))
+        console.print(status_table(read_runs(arguments.runs), count_to_come(arguments.runs)))
         return
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
             rows = read_runs(arguments.runs)
-            live.update(status_table(rows), refresh=True)
+            live.update(status_table(rows, count_to_come(arguments.runs)), refresh=True)
             if all(status.state != "running" for _, status in rows):
                 return
             time.sleep(1)

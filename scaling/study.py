@@ -119,7 +119,8 @@ def run_study(
         console.print(f"data card: {runs / 'data_card.md'}" if prepared else "the rows of the tasks are ready")
         return 0
     _link(planned, runs)
-    write_json(runs / "study.json", {"schema": 1, "study": planned[0].spec.study.model_dump(mode="json")})
+    about = planned[0].spec.study.model_dump(mode="json")
+    write_json(runs / "study.json", {"schema": 1, "study": about, "runs": [run.run_dir.name for run in planned]})
     if num_complete := states.count("complete"):
         console.print(f"{num_complete} of {len(planned)} runs are complete already")
     for run, state in zip(planned, states, strict=True):

@@ -16,6 +16,7 @@ from lab import SpecMaker, tuned_on
 from scaling import status
 from scaling.child import CompressSpec
 from scaling.compression import Magnitude
+from scaling.files import write_json
 from scaling.spec import write_spec
 from scaling.status import Status, duration, failure, is_locked, main, read_status, run_lock, short, write_status
 
@@ -196,10 +197,19 @@ def test_totals_are_told_by_kind_without_what_a_trunk_gave(spec: SpecMaker) -> N
     ]
     children = [(tuned, Status(state="complete", tokens=320, seconds=9)), (small, Status(state="preempted", seconds=3))]
     assert status.totals([*trained, *children]).splitlines() == [
-        "pretraining: 1 complete, 1 diverged; 3k tokens, 0:01:05",
-        "fine-tuning: 1 complete; 320 rows, 0:00:09",
-        "compression: 1 preempted; 0:00:03",
+        "pretraining: 1 complete, 1 diverged; 3k tokens, 0:01:05 of run time",
+        "fine-tuning: 1 complete; 320 rows, 0:00:09 of run time",
+        "compression: 1 preempted; 0:00:03 of run time",
     ]
+
+
+@pytest.mark.parametrize("told", [["one", "two", "three"], None, 3])
+def test_the_command_counts_the_runs_of_the_last_sweep_that_have_not_begun(
+    spec: SpecMaker, tmp_path: Path, show: Show, told: object
+) -> None:
+    leave(tmp_path, spec, "one", Status(state="complete", tokens=8192))
+    write_json(tmp_path / "study.json", {"schema": 1, "runs": told})
+    assert ("to come: 2 of the last sweep" in show(tmp_path)) == isinstance(told, list)
 
 
 def test_the_command_prints_once_while_a_run_is_under_way_if_it_is_not_watched(

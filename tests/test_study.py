@@ -21,7 +21,7 @@ from scaling import study
 from scaling.identity import directory_name
 from scaling.launch import launch
 from scaling.spec import RunSpec, read_spec, write_spec
-from scaling.status import read_status, write_status
+from scaling.status import count_to_come, read_status, write_status
 from scaling.study import plan_runs, run_study
 from scaling.train.preemption import PreemptedError, Stop
 
@@ -302,6 +302,7 @@ def test_a_study_that_nobody_reads_any_more_begins_no_further_run(lab: Lab, spec
     with nobody_reads(), pytest.raises(PreemptedError):
         run_study(seeds(spec, 2), "run", runs, lab.cache)
     assert states(runs) == {"run0": "complete"}
+    assert count_to_come(runs) == 1
 
 
 def test_a_study_that_nobody_reads_and_of_which_nothing_is_left_to_do_was_not_cut_off(
