@@ -173,7 +173,7 @@ def _swept(key: str, arguments: list[str]) -> str:
     """Why a key that one of the choices has is none of a sweep over several."""
     group = key.partition(".")[0]
     for argument in arguments:
-        if argument.startswith(f"{group}=") and "," in argument:
+        if argument.startswith(f"{group}=") and OverridesParser.create().parse_override(argument).is_sweep_override():
             return (
                 f"; with {argument} all must have it, and it is swept, too:"
                 f" else write a choice of your own, conf/{group}/NAME.yaml"

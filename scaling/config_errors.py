@@ -70,15 +70,14 @@ def no_such_key(key: str, conf: Path) -> str:
     section, _, field = key.rpartition(".")
     noun, kinds = ("domain", SOURCES) if re.fullmatch(A_TEXT, section) else ("task", OF_TASKS.get(section, {}))
     if having := [f"kind {kind}" for kind, part in kinds.items() if field in part.model_fields]:
-        chosen = "the task chosen" if noun == "task" else "the domain"
-        return f"{key}: {chosen} does not set it: wanted +{key}=..., which {noun}s of {' and '.join(having)} have"
+        return f"{key}: the {noun} does not set it: wanted +{key}=..., which {noun}s of {' and '.join(having)} have"
+    if noun == "domain":
+        fields = [f"kind {kind} have {', '.join(part.model_fields)}" for kind, part in kinds.items()]
+        return f"{key}: no such key; domains of {'; of '.join(fields)}"
     if key in homes:
         return f"{key}: the choice made has no such key" + (f"; {' or '.join(homes[key])} has" if homes[key] else "")
     if alike := difflib.get_close_matches(key, homes, n=3, cutoff=0.75):
         return f"{key}: no such key; did you mean {' or '.join(alike)}?"
-    if noun == "domain":
-        having = [f"those of kind {kind} {', '.join(part.model_fields)}" for kind, part in kinds.items()]
-        return f"{key}: no such key; of domains have {'; '.join(having)}"
     inside = [field for field in homes if field.rpartition(".")[0] == section]
     return (
         f"{key}: no such key; there are {', '.join(sorted(inside or [field for field in homes if '.' not in field]))}"
@@ -93,12 +92,15 @@ def _keys(tree: Mapping[str, Any], parent: str = "") -> Iterator[str]:
                 yield from _keys(value, f"{parent}{key}.")
 
 
-def lines_of(error: ValidationError, tree: Mapping[str, Any], parent: str = "") -> list[str]:
-    """Each error once. tree: what was wrong, as it was written: a step stands under its name. parent: its field."""
+def lines_of(error: ValidationError, tree: Mapping[str, Any], parent: str = "", part: type[Part] = Part) -> list[str]:
+    """Each error once. tree: what was wrong, as it was written: a step stands under its name. parent: its field.
+
+    part: what it was to be; Part: unknown keys bring up no others.
+    """
     errors = error.errors(include_url=False)
     places = [details["loc"] for details in errors]
     return [
-        _line(details, tree, parent)
+        _line(details, tree, parent) + (_known(part, place) if details["type"] == "extra_forbidden" else "")
         for details, place in zip(errors, places, strict=True)
         if details["type"] != "too_short"  # a list whose members are wrong counts as empty, too: no news
         or not any(other[: len(place)] == place and other != place for other in places)
@@ -115,12 +117,35 @@ def _line(details: ErrorDetails, tree: Mapping[str, Any], parent: str) -> str:
     if kind == "missing":
         return missing(field)
     if kind == "union_tag_not_found":
-        return missing(f"{field}.kind")
+        kinds = f": wanted one of {', '.join(map(repr, SOURCES))}" if re.fullmatch(A_TEXT, field) else ""
+        return missing(f"{field}.kind") + kinds
     if kind == "union_tag_invalid":
         field, message, got = f"{field}.kind", f"wanted one of {details['ctx']['expected_tags']}", got.get("kind")
     if kind == "extra_forbidden":
         message = "unknown key"
     return one_line(ValueError(f"{field}: {message}, got {got!r}"))
+
+
+def _known(part: type[Part], location: tuple[int | str, ...]) -> str:
+    """The keys that stand where an unknown one does; none where they are not those of one part alone."""
+    found = [part]
+    for step in location[:-1]:
+        if len(found) == 1 and step in found[0].model_fields:
+            found = list(_parts_in(found[0].model_fields[str(step)].annotation))
+        else:  # the name of a domain, the place in a list, the kind of one of several parts
+            found = [one for one in found if _default(one, "kind") == step] or found
+    return f"; there are {', '.join(found[0].model_fields)}" if len(found) == 1 and found != [part] else ""
+
+
+def _default(part: type[Part], field: str) -> Any:
+    return part.model_fields[field].default if field in part.model_fields else None
+
+
+def _parts_in(annotation: Any) -> Iterator[type[Part]]:
+    if isinstance(annotation, type) and issubclass(annotation, Part):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _parts_in(inner)
 
 
 def _path(location: tuple[int | str, ...], tree: Any) -> Iterator[str]:
@@ -150,4 +175,4 @@ def checked(part: type[AnyPart], tree: Mapping[str, Any], written: Mapping[str, 
     try:
         return part.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(lines_of(error, written, parent)) from None
+        raise ConfigError(lines_of(error, written, parent, part)) from None

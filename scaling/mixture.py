@@ -10,7 +10,6 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from scaling.part import Name, Part, Share
 
-
 Weight = Annotated[float, Field(ge=0)]
 """At most 1, since weights sum to 1: that is said once of all, and not of each."""
 

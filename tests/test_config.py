@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra.errors import HydraException
 from pydantic import TypeAdapter
 
 from analysis.contrasts.fit import MIN_SIZES
@@ -143,7 +144,10 @@ def test_weights_given_inline_replace_the_default(monkeypatch: pytest.MonkeyPatc
         ("budget.num_tokens=abc", "budget.num_tokens: Input should be a valid integer"),
         ("budget.num_tokens=0", "budget.num_tokens: Input should be greater than or equal to 1, got 0"),
         ("budget.num_tokens=100", "budget.num_tokens must hold one batch of 512 tokens, got 100"),
-        ("+budget.epochs=3", "budget.epochs: unknown key, got 3"),
+        (
+            "+budget.epochs=3",
+            "budget.epochs: unknown key, got 3; there are num_tokens, unique_tokens, repetition, max_e",
+        ),
         ("+mixture._target_=os.system", "mixture._target_: a config cannot name Python code to run, got 'os.system'"),
         ("study.target=zzz", "study.target must be one of the domains ['a', 'b'], got 'zzz'"),
         ("study.name=../../etc", "study.name: String should match pattern"),
@@ -198,6 +202,23 @@ STAGES = "mixture.stages=[{weights:{a:1.0},until_tokens:%s},{weights:{b:%s}}]"
             ["placement.nodes=2", "placement.ranks=3"],
             "placement.ranks must be a multiple of placement.nodes, got 3 and 2",
         ),
+        (["mixture.weights={a:8,b:2}"], "mixture.weights must sum to 1, got 10: {'a': 8.0, 'b': 2.0}"),
+        (["seed=-1"], "seed: Input should be greater than or equal to 0, got -1"),
+        (
+            ["+corpus.domains.a.foo=1"],
+            "corpus.domains.a.foo: unknown key, got 1; there are kind, path, unit, text, id,",
+        ),
+        (
+            ["+corpus.domains.text={kind:hub,repo:a/b,foo:1}"],
+            "corpus.domains.text.foo: unknown key, got 1; there are kind, repo, config, split,",
+        ),
+        (["+launch.foo=1"], "launch.foo: unknown key, got 1; there are kind"),
+        (
+            ["filters=length", "+filters.length.foo=1"],
+            "filters.length.foo: unknown key, got 1; there are domains, kind",
+        ),
+        (["sweeps=mine"], "sweeps=mine: did you mean +sweeps=mine?"),
+        (["+sweep=mine"], "+sweep=mine: did you mean +sweeps=mine?"),
         (["mixture.weights=3"], "mixture.weights: Input should be a valid dictionary, got 3"),
         (
             ["+mixture.kind=tune"],
@@ -248,7 +269,7 @@ STAGES = "mixture.stages=[{weights:{a:1.0},until_tokens:%s},{weights:{b:%s}}]"
             "filters.mine.kind: wanted one of 'gopher_quality', 'gopher_repetition', 'c4',",
         ),
         (["+degraders.mine.seed=1"], "degraders.mine.kind: wanted one of 'ocr_noise', 'shuffle_words', 'truncate',"),
-        (["+corpus.domains.c={path:a.jsonl}"], "corpus.domains.c.kind: missing"),
+        (["+corpus.domains.c={path:a.jsonl}"], "corpus.domains.c.kind: missing: wanted one of 'embedded', 'local', 'h"),
         (["filters=[{kind:length,min_words:1}]"], "filters: wanted a name ("),
         (
             ["mixture={kind:grid}"],
@@ -290,6 +311,41 @@ def test_a_study_that_sweeps_over_what_is_no_name_is_told_so(monkeypatch: pytest
     )
     with pytest.raises(ConfigError, match="hydra cannot compose what the command line or the study says"):
         compose(monkeypatch, *OWN, "+sweeps=mine")
+
+
+STUDY = """# @package _global_
+# Does b help a?
+hydra: {mode: MULTIRUN, sweeper: {params: {budget.num_tokens: '50_000,100_000'}}}
+"""
+
+
+def test_a_study_that_cannot_be_composed_is_a_multirun_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("sweeps").mkdir()
+    Path("sweeps/mine.yaml").write_text(STUDY, encoding="utf-8")
+    chosen = "filters=none,length"
+    assert len(compose(monkeypatch, *OWN, "+sweeps=mine", chosen)) == 4
+    with pytest.raises(ConfigError) as caught:
+        compose(monkeypatch, *OWN, "+sweeps=mine", chosen, "filters.length.min_words=5")
+    (line,) = caught.value.lines
+    assert line.startswith("filters.length.min_words: the choice made has no such key; filters=length has; with")
+    assert f"with {chosen} all must have it, and it is swept, too" in line
+    with pytest.raises(HydraException, match="To sweep over it, add --multirun"):
+        compose(monkeypatch, *OWN, chosen)
+
+
+def test_a_list_of_choices_is_no_sweep_over_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError) as caught:
+        one(monkeypatch, "filters=[gopher,c4]", "filters.length.min_words=5")
+    assert caught.value.lines == ["filters.length.min_words: the choice made has no such key; filters=length has"]
+
+
+@pytest.mark.parametrize("header", ["", "# Does b help a?\n# @package _global_\n", "# @package sweeps\n"])
+def test_a_study_whose_first_line_is_another_is_told_which_it_is(monkeypatch: pytest.MonkeyPatch, header: str) -> None:
+    Path("sweeps").mkdir()
+    Path("sweeps/mine.yaml").write_text(STUDY.replace("# @package _global_\n", header), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        compose(monkeypatch, *OWN, "+sweeps=mine", "filters=none,length")
+    assert caught.value.lines == ["sweeps/mine.yaml: its first line is missing: wanted `# @package _global_`"]
 
 
 def test_a_fault_of_our_own_is_not_taken_for_a_mistake_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -474,7 +530,16 @@ def test_the_steps_in_conf_spell_out_every_threshold_and_the_published_ones_are_
         ("task.splitting.seed", "task.splitting.seed: the choice made has no such key"),
         ("budget.zebra", "there are budget.max_epochs, budget.num_tokens, budget.repetition, budget.unique_tokens"),
         ("zebra.stripes", "there are action, batch, budget"),
-        ("task.stride", "the task chosen does not set it: wanted +task.stride=..., which tasks of kind qa have"),
+        (
+            "corpus.domains.docs.max_documents",
+            "wanted +corpus.domains.docs.max_documents=..., which domains of kind hub",
+        ),
+        ("corpus.references.text.unit", "wanted +corpus.references.text.unit=..., which domains of kind local have"),
+        (
+            "corpus.domains.docs.foo",
+            "no such key; domains of kind embedded have kind, part; of kind local have kind, path",
+        ),
+        ("task.stride", "the task does not set it: wanted +task.stride=..., which tasks of kind qa have"),
         ("task.labels", "wanted +task.labels=..., which tasks of kind classification and kind tokens have"),
         ("task.rows.encoding", "wanted +task.rows.encoding=..., which tasks of kind local have"),
         ("task.zebra", "there are task.alert, task.answers, task.context, task.is_bio"),

@@ -5,8 +5,8 @@ data_card.json, schema 2
 recipes       per recipe: number, name (what tells it from the others), runs, in_words; tokenizer, steps, mixture
               (as declared, and its stages with weights), references; and
   domains       source, licence, content; train and validation: read and kept (documents, bytes, characters,
-                tokens; unique_tokens: those of distinct texts), dropped (by reason, with ids), steps (what each
-                keeps), clusters of duplicates, lengths, scores, languages
+                tokens; unique_tokens: those of distinct texts), dropped (by reason, with ids or files), steps (what
+                each keeps), clusters of duplicates, lengths, scores, languages
   budgets       per D, U and repetition: tokens, unique tokens and epochs of each domain
 overlap       per domain, what each two recipes both keep; how much of held-out text was found and dropped
 displacement  per recipe against the first: when one weight rises, which fell
@@ -14,7 +14,7 @@ displacement  per recipe against the first: when one weight rises, which fell
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ from scaling.data.cache import read_manifest
 from scaling.data.card_comparison import Kept, displaced, in_words, names, overlaps
 from scaling.data.card_page import page
 from scaling.data.domain_card import train_card, validation_card
+from scaling.data.local_files import files_by_id
 from scaling.data.prepare import Prepared, open_stream
 from scaling.data.selection import CONTAMINATED
 from scaling.data.stream import MixtureStream
 from scaling.files import write_json
 from scaling.identity import digest
-from scaling.source import Embedded, Source
+from scaling.source import Embedded, Local, Source
 from scaling.spec import RunSpec
 
 SCHEMA = 2
@@ -40,10 +41,8 @@ STEPS = ("degraders", "decontamination", "dedup", "filters", "quality", "order")
 def run_card(spec: RunSpec, prepared: Prepared, stream: MixtureStream) -> dict[str, Any]:
     """The card of one run as JSON, for its log: its `recipe` and its `budget`; no ids of documents."""
     recipe = recipe_card(spec, prepared, stream)
-    for domain in recipe["domains"].values():
-        for side in filter(None, (domain["train"], domain["validation"])):
-            for dropped in side["dropped"].values():
-                del dropped["examples"]
+    for _, dropped in _dropped(recipe):
+        del dropped["examples"]
     return {"schema": SCHEMA, "recipe": recipe, "budget": budget_card(spec, stream)}
 
 
@@ -53,15 +52,18 @@ def write_data_card(folder: Path, specs: Sequence[RunSpec], prepared: Sequence[P
     for index, spec in enumerate(specs):
         members.setdefault(_identity(spec), []).append(index)
     recipes, weights, kept, known = [], [], [], dict[tuple[str, ...], Kept]()
+    files: dict[Source, dict[str, str]] = {}
     for number, indices in enumerate(members.values(), start=1):
         first = indices[0]
         budgets, stream = _budgets([specs[index] for index in indices], prepared[first])
+        recipe = recipe_card(specs[first], prepared[first], stream)
+        _name_files(recipe, specs[first], prepared[first], files)
         recipes.append(
             {
                 "number": number,
                 "runs": sorted({specs[index].name for index in indices}),
                 "in_words": in_words(specs[first]),
-                **recipe_card(specs[first], prepared[first], stream),
+                **recipe,
                 "budgets": budgets,
             }
         )
@@ -125,6 +127,27 @@ def budget_card(spec: RunSpec, stream: MixtureStream) -> dict[str, Any]:
         "unique_tokens": sum(seen["unique_tokens"] for seen in domains.values()),
         "domains": domains,
     }
+
+
+def _dropped(recipe: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What was dropped for each reason on each side of each domain, with the domain's name."""
+    for name, domain in recipe["domains"].items():
+        for side in filter(None, (domain["train"], domain["validation"])):
+            yield from ((name, dropped) for dropped in side["dropped"].values())
+
+
+def _name_files(
+    recipe: Mapping[str, Any], spec: RunSpec, prepared: Prepared, files: dict[Source, dict[str, str]]
+) -> None:
+    """Give, of documents that are a file each, the file: they have but a hash as id. `files` grows."""
+    cache = next(iter(prepared.rules.values())).documents.cache
+    for name, dropped in _dropped(recipe):
+        source = spec.recipe.corpus.domains[name]
+        if isinstance(source, Local) and dropped["examples"]:
+            if source not in files:
+                files[source] = files_by_id(source, cache)
+            ids = [id.partition("+") for id in dropped["examples"]]  # a planted copy is numbered
+            dropped["examples"] = [files[source].get(digits, digits) + plus + copy for digits, plus, copy in ids]
 
 
 def _budgets(specs: Sequence[RunSpec], prepared: Prepared) -> tuple[list[dict[str, Any]], MixtureStream]:

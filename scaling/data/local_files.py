@@ -13,6 +13,7 @@ from typing import Any
 
 from scaling.data.formats import READERS, READING_VERSION, file_format
 from scaling.data.raw_text import codec
+from scaling.data.rows import ID_DIGITS
 from scaling.files import file_sha256, write_json
 from scaling.identity import digest
 from scaling.source import Local
@@ -144,6 +145,20 @@ def _before_magic(parts: Sequence[str]) -> Iterator[str]:
 
 
 # ---- what they hold --------------------------------------------------------------------------------
+
+
+def files_by_id(source: Local, cache: Path) -> dict[str, str]:
+    """Of txt files that are a document each: its id, and the file, as seen from the folder that holds them all.
+
+    Nothing is read: the id is the hash of the text, and that of the file where it is UTF-8 with LF, as most are. Of
+    files that hold the same the last is named, the one that deduplication drops.
+    """
+    files = local_files(source.path)
+    if source.unit != "document" or file_format(files[0]) != ".txt":
+        return {}
+    folder = os.path.commonpath([file.parent for file in files])
+    hashes = file_hashes(source.path, files, cache)
+    return {hashes[file][:ID_DIGITS]: file.relative_to(folder).as_posix() for file in files}
 
 
 def file_hashes(path: str, files: Sequence[Path], cache: Path) -> dict[Path, str]:

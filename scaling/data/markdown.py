@@ -30,6 +30,13 @@ def escaped(text: str, longest: int = LONGEST_CELL) -> str:
     return re.sub(r"([\\`*\[\]<>|&])", r"\\\1", text)
 
 
+def _item(text: str) -> str:
+    """A member of a list; a long one without its middle: ids begin alike, as paths do, and their ends differ."""
+    begin = LONGEST_ITEM // 3
+    long = len(text) > LONGEST_ITEM
+    return escaped(f"{text[:begin]}…{text[begin + 1 - LONGEST_ITEM :]}" if long else text)
+
+
 def percent(share: float) -> str:
     return f"{share:.1%}"
 
@@ -55,4 +62,4 @@ def _cell(value: Cell) -> str:
         return ""
     if isinstance(value, int | float):
         return f"{int(value):,}" if value == int(value) else f"{value:.4g}"
-    return escaped(value) if isinstance(value, str) else ", ".join(escaped(item, LONGEST_ITEM) for item in value)
+    return escaped(value) if isinstance(value, str) else ", ".join(map(_item, value))

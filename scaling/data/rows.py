@@ -13,6 +13,9 @@ from scaling.source import Hub, Local
 MAX_DOCUMENT_BYTES = 1 << 30
 """Longer is no document but a file without line breaks, or an attack on the memory."""
 
+ID_DIGITS = 16
+"""Of the SHA-256 of a text: its id where no column has one."""
+
 SURROGATES = re.compile("[\ud800-\udfff]")
 KINDS = {
     str: "text",
@@ -58,7 +61,7 @@ def to_document(domain: str, source: Local | Hub, row: Mapping[str, Any]) -> Doc
     text = without_surrogates(text)
     group = row.get(source.group) if source.group is not None else None
     return Document(
-        _id(source.id, row) if source.id is not None else hashlib.sha256(text.encode()).hexdigest()[:16],
+        _id(source.id, row) if source.id is not None else hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS],
         domain,
         text,
         None if group is None or group == "" else without_surrogates(str(group)),

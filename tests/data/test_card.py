@@ -21,7 +21,7 @@ from scaling.data.document_sets import DocumentSet
 from scaling.data.filters.gopher_quality import GopherQuality
 from scaling.data.filters.length import Length
 from scaling.data.ledger import ledger
-from scaling.data.markdown import escaped, numbered, table
+from scaling.data.markdown import LONGEST_ITEM, escaped, numbered, table
 from scaling.data.prepare import Prepared, open_stream, prepare
 from scaling.data.scorers.random import RandomScore
 from scaling.mixture import Mixture, Stage, Stages, Swarm
@@ -323,6 +323,35 @@ def test_each_filter_is_told_in_full_on_a_line_and_long_lists_by_their_number(
     assert any(line.startswith("  - length: domains a, ") for line in page.splitlines())
     assert "x7" not in page
     assert "…" not in page
+
+
+@pytest.mark.parametrize("copies", [0, 1])
+def test_a_document_that_is_a_txt_file_is_named_by_its_file(tmp_path: Path, make_spec: SpecMaker, copies: int) -> None:
+    texts = {f"{number:03}": text for number, text in enumerate(prose(60, 11))} | {"short": "a few words"}
+    texts |= {"zz/again": texts["007"]}
+    for name, text in texts.items():
+        file = tmp_path / "notes" / f"{name}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    source = {"a": Local(path=str(tmp_path / "notes"))}
+    harm = (Duplicates(frac=0.5),) * copies
+    spec = make_spec(source, {"a": 1.0}, budget=LENIENT, degraders=harm, filters=(Length(min_characters=50),))
+    (recipe,) = write([spec], tmp_path / "cache", tmp_path / "study")["recipes"]
+    named = {reason: of["examples"] for reason, of in recipe["domains"]["a"]["train"]["dropped"].items()}
+    assert named["length.too_few_characters"][0] == "short.txt"
+    assert all(re.fullmatch(r"(\d{3}|short|zz/again)\.txt(\+\d+)?", id) for ids in named.values() for id in ids)
+    assert "zz/again.txt" in (tmp_path / "study" / "data_card.md").read_text()
+    (tmp_path / "notes" / "short.txt").rename(tmp_path / "notes" / "shorter.txt")
+    write([spec], tmp_path / "cache", tmp_path / "again")
+    assert "shorter.txt" in (tmp_path / "again" / "data_card.md").read_text()
+
+
+def test_long_ids_that_begin_alike_are_told_apart() -> None:
+    ids = [f"corpus/of/very/long/folders/within/each/other/{number:04}/{'x' * 20}.txt" for number in range(5)]
+    (cell,) = list(table(["such as"], [[ids]]))[2].strip("| ").split(" | ")
+    shown = cell.split(", ")
+    assert len(set(shown)) == 5
+    assert {len(id) for id in shown} == {LONGEST_ITEM}
 
 
 def test_ids_are_words_even_if_they_are_digits() -> None:
