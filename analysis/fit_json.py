@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 from analysis.fit_table import GroupFit, TableFits
@@ -13,8 +12,6 @@ from analysis.fitting.result import Estimate
 from analysis.laws.law import Param
 
 OBJECTIVES = {"huber": Huber, "lad": AbsoluteDeviation, "squares": LeastSquares}
-NOT_NATS = re.compile("bpb|bits|ppl|perplexity", re.IGNORECASE)
-"""In the name of a column, units that stand there themselves."""
 MAX_BLOCKS = 6
 """More fits than these are told in a line each."""
 
@@ -158,8 +155,7 @@ def _block(own: GroupFit) -> list[str]:
 
 def _unit(fit: LawFit, param: Param) -> str:
     """The unit of a parameter; a table may measure in bits per byte what laws take for nats per token."""
-    named = fit.table.response if NOT_NATS.search(fit.table.response) else "nats per token"
-    return param.unit.replace("nats per token", named)
+    return param.unit.replace("nats per token", fit.table.unit or "nats per token")
 
 
 def _far(beyond: float) -> str:

@@ -15,6 +15,7 @@ from analysis.fitting.law_fit import HUBER, LawFit, fit_law, held_apart, no_fit
 from analysis.fitting.objective import Huber, Objective
 from analysis.fitting.predicted import Amounts, Predicted, predict_at
 from analysis.fitting.result import Estimate
+from analysis.fitting.slips import slips
 from analysis.laws.law import Law, law_named
 from analysis.runs.logs import AnalysisError
 from analysis.runs.read_table import read_table
@@ -45,13 +46,15 @@ class GroupFit:
 class LawError:
     """What a law misses the held-out rows by: the mean of |predicted - measured| / measured; nan without a fit.
 
-    may_be_best: whether it misses them by least, or by no more than chance above that.
+    num_units: what was drawn at random among the points, such as runs. may_be_best: whether it misses them by least, or
+    by no more than chance above that.
     """
 
     law: str
     error: float
     covered: float
     num_points: int
+    num_units: int
     may_be_best: bool
 
 
@@ -87,12 +90,17 @@ class TableFits:
                 f"{best.law} predicts what was held out best: it misses {points} by {100 * best.error:.2g} % on "
                 f"average ({rest})."
             )
+        missed = f"{best.law} misses the {points} held out by {100 * best.error:.2g} % on average ({rest})"
+        if best.num_units < MIN_PAIRED:
+            more = f"use --hold-out largest:{MIN_PAIRED}" if best.num_points < MIN_PAIRED else "more are needed"
+            return (
+                f"Cannot tell which law predicts best: {missed}, but fewer than {MIN_PAIRED} runs held out cannot "
+                f"decide; {more}."
+            )
         ties = ", ".join(law.law for law in others if law.may_be_best)
         return (
-            f"{best.law} misses the {points} held out by {100 * best.error:.2g} % on average ({rest}), but cannot be "
-            f"told apart from {ties}: they differ by no more than chance may, over the runs held out"
-            f"{'' if best.num_points >= MIN_PAIRED else f' (fewer than {MIN_PAIRED} tell nothing)'}. "
-            "--hold-out with a larger K may tell."
+            f"{missed}, but cannot be told apart from {ties}: they differ by no more than chance may, over the runs "
+            "held out. --hold-out with a larger K may tell."
         )
 
 
@@ -150,6 +158,7 @@ def fit_table(
             else:
                 fit = fit_law(part, law, objective=objective, fixed=own, hold_out=hold_out)
             fits.append(_with_predictions(name, fit, at, bootstrap, unsaid))
+            notes += slips(fit)
             if "D" in kind.columns and kind.response == "loss" and rises(part):
                 notes.append(f"{f'{name}: ' if name else ''}{part.response} rises with D, and the law can only fall")
     if unsaid and not any(each.predictions or each.optima for each in fits):
@@ -195,7 +204,7 @@ def _tables(
             read_table(
                 source,
                 needs=[name for name in kind.columns if name != "recipe"],
-                may_be_zero=sorted(zero & set(kind.may_be_zero)),
+                may_be_zero=sorted(zero),  # of one law at least: what another makes of a 0 is said with its name
                 columns=columns,
                 response=kind.response,
                 response_column=response_column,
@@ -230,15 +239,16 @@ def _of_runs(place: str, where: Sequence[str]) -> tuple[RunTable, int]:
 
 def _known(kind: type[Law], table: RunTable, fixed: Mapping[str, float], laws: Sequence[type[Law]]) -> dict[str, float]:
     """The given values that are parameters of this law; each must be one of some law."""
-    params = {param.name: param for param in kind.of(table).params}
+    own = kind.of(table)
+    params = {param.name: ends for param, *ends in zip(own.params, *own.bounds(table.y), strict=True)}
     for name in fixed:
         others = [param.name for law in laws if law is not kind for param in law.of(table).params]
         if name not in params and name not in others:
             raise AnalysisError(f"--fix: {kind.name} has no parameter {name!r}; it has {', '.join(params)}")
     for name, value in fixed.items():
-        if name in params and not params[name].low <= value <= params[name].high:
-            low, high = params[name].low, params[name].high
-            raise AnalysisError(f"--fix: {name} must be within {low:g} and {high:g}, got {value:g}")
+        if name in params and not params[name][0] <= value <= params[name][1]:
+            least, most = params[name]
+            raise AnalysisError(f"--fix: {name} must be within {least:g} and {most:g}, got {value:g}")
     return {name: value for name, value in fixed.items() if name in params}
 
 
@@ -255,7 +265,8 @@ def _compared(fits: Sequence[GroupFit], names: Sequence[str], hold_out: int) -> 
         has_all = count > 0 and len(told) == len(seen)
         error = sum(held.error * held.num_points for held in told) / count if has_all else math.nan
         covered = sum(held.covered * held.num_points for held in told) / count if has_all else math.nan
-        found.append(LawError(name, error, covered, count, may_be_best=False))
+        num_units = len({unit[row] for held in told for row in held.errors})
+        found.append(LawError(name, error, covered, count, num_units, may_be_best=False))
         errors[name] = {row: error for held in told for row, error in held.errors.items()}
     found.sort(key=lambda each: (math.isnan(each.error), each.error, each.law))
     best = errors[found[0].law]

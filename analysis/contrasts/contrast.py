@@ -63,7 +63,8 @@ class Contrast:
     at_smallest: the multiplier at the highest loss that both reach, at_smallest_tokens of the weaker recipe.
     growth: multiplier / at_smallest. check: the multiplier by interpolation between measured sizes, without
     a law. fits: the laws fitted to all points of a and b, where they were tried. With one size in common there is
-    a gap and nothing else. forecasts: at the budgets that were asked for.
+    a gap and nothing else. forecasts: at the budgets that were asked for. unit: of the losses, where a table has
+    another than nats per token.
     """
 
     a: str
@@ -91,6 +92,12 @@ class Contrast:
     forecasts: tuple[Forecast, ...] = ()
     notes: tuple[str, ...] = ()
     fits: tuple[Fit, ...] = ()
+    unit: str = ""
+
+    @property
+    def unit_text(self) -> str:
+        """The unit of losses and of the gap, in words."""
+        return self.unit or say("nats per token")
 
     @property
     def is_bound(self) -> bool:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from analysis.contrasts.contrast import Contrast
 from analysis.contrasts.verdict import Crossing, Decision, Forecast, chance, reason_text
 from analysis.fitting.result import Estimate
-from analysis.page.headline import pair_sentence
+from analysis.page.headline import pair_sentence, worth_text
 from analysis.page.labels import count_text
 from analysis.page.language import in_english, say
-from analysis.page.table import Multiplier, cell_text, estimate_text
+from analysis.page.table import Multiplier, cell_text, estimate_text, number_text
+
+BEYOND = 1.01
 
 
 def sentences(c: Contrast) -> list[str]:
@@ -28,7 +31,7 @@ def sentences(c: Contrast) -> list[str]:
         found.append(c.why)
     if c.crossing is not None:
         found.append(crossing_text(c, c.crossing))
-    found += [forecast_text(c, one) for one in c.forecasts]
+    found += [_with_reach(forecast_text(c, one), one) for one in c.forecasts]
     if c.num_pairs:
         found.append(say("The two are paired by {count} seeds or sizes that both have.", count=c.num_pairs))
     return found + [say("Note: {note}.", note=note) for note in c.notes]
@@ -62,23 +65,31 @@ def forecast_text(c: Contrast, one: Forecast) -> str:
         at = say("N = {size}, D = {tokens}", size=count_text(one.num_params), tokens=at)
     if one.gap is None or one.probability is None:
         return say("At {at} tokens: cannot tell. {why}", at=at, why=reason_text(one.reason))
-    told = {
-        "at": at, "gap": estimate_text(one.gap), "a": c.a, "chance": chance(one.probability),
-        "worth": cell_text(Multiplier(one.multiplier.value, one.multiplier.lo, one.multiplier.hi))
-        if one.multiplier else cell_text(None),
-        "better": c.a if one.decision is Decision.A_BETTER else c.b,
-    }  # fmt: skip
+    told = {"at": at, "a": c.a, "chance": chance(one.probability)}
     if one.decision is Decision.CANNOT_TELL:
+        m = one.multiplier and Multiplier(one.multiplier.value, one.multiplier.lo, one.multiplier.hi)
         return say(
-            "At {at} tokens: cannot tell. The gap is {gap} nats per token, the multiplier {worth}; {a} has the "
-            "lower loss with a probability of {chance}.",
-            **told,
-        )
-    return say(
-        "At {at} tokens: {better} is better. The gap is {gap} nats per token, the multiplier {worth}; {a} has the "
-        "lower loss with a probability of {chance}.",
-        **told,
+            "At {at} tokens: cannot tell. The gap is {gap} {unit}, and a token of {a} is worth {worth} tokens of {b}; "
+            "{a} has the lower loss with a probability of {chance}.",
+            b=c.b, gap=estimate_text(one.gap), unit=c.unit_text, worth=cell_text(m), **told,
+        )  # fmt: skip
+    there = replace(
+        c, decision=one.decision, gap=one.gap, tokens=round(one.tokens), multiplier=one.multiplier, growth=None
     )
+    return say(
+        "At {at} tokens: {better} is better: {worth}; {a} has the lower loss with a probability of {chance}.",
+        better=c.a if one.decision is Decision.A_BETTER else c.b, worth=worth_text(there), **told,
+    )  # fmt: skip
+
+
+def _with_reach(text: str, one: Forecast) -> str:
+    """The sentence of a budget, and how far beyond the measured ones it lies."""
+    if not one.beyond > BEYOND:  # nor nan
+        return text
+    return say(
+        "{text} That is {times} times the largest size that both have, by their laws.",
+        text=text, times=number_text(one.beyond, 2),
+    )  # fmt: skip
 
 
 def contrast_json(c: Contrast) -> dict[str, Any]:
@@ -87,6 +98,7 @@ def contrast_json(c: Contrast) -> dict[str, Any]:
         "a": c.a,
         "b": c.b,
         "domain": c.domain,
+        "unit": in_english(c.unit_text),
         "match": c.match,
         "refused": in_english(c.refused),
         "decision": None if c.refused else c.decision.name.lower(),

@@ -243,8 +243,9 @@ def _table(points: Sequence[Point], D: Array, y: Array) -> RunTable:
 def _intervals(fit: Fit) -> dict[str, Estimate]:
     lo, hi = fit._profile(Parameter(), 3)
     assert fit.law is not None
-    low_E = 0.0 if np.isinf(lo[0]) else float(lo[0])  # within its bounds everything fits: E lies between 0 and
-    high_E = float(np.exp(fit.log_loss.min())) if np.isinf(hi[0]) else float(hi[0])  # the least loss
+    unit = float(fit._working.surface.unit[0])
+    low_E = 0.0 if np.isinf(lo[0]) else unit * float(lo[0])  # within its bounds everything fits: E lies between 0 and
+    high_E = float(np.exp(fit.log_loss.min())) if np.isinf(hi[0]) else unit * float(hi[0])  # the least loss
     return {
         "E": Estimate(fit.law.E, low_E, high_E),
         "B": Estimate(fit.law.B, float(np.exp(lo[1])), float(np.exp(min(hi[1], 700.0)))),

@@ -42,8 +42,10 @@ from analysis.laws.law import Array, Law
 from analysis.laws.power import Power
 from analysis.page.labels import count_text
 from analysis.page.language import say
+from analysis.page.table import number_text
 from analysis.runs.logs import AnalysisError
 from analysis.runs.run_table import RunTable
+from analysis.runs.table_checks import doubts_of_units, why_checkpoints
 
 MIN_RUNS = 3
 """Independent runs of a recipe below which no interval is given."""
@@ -67,11 +69,12 @@ def compare_table(
     sides = _sides(table, a, b, match)
     cells = [cells_of(side) for side in sides]
     common = sorted(set(cells[0]) & set(cells[1]), key=lambda cell: ((cell[0] or 1.0) * cell[1], cell[1]))
-    found = Contrast(a, b, table.response, match, refused=None)
+    found = Contrast(a, b, table.response, match, refused=None, unit=table.unit)
     if why := _why_unmatched(sides, cells, common, match):
         return replace(found, refused=why)
     N, D = common[-1]
-    notes = []
+    pair = table.where(np.isin(table.recipe, [a, b]))
+    notes = doubts_of_units(pair, Chinchilla if "N" in table.columns else Power)
     if left_out := len({*cells[0], *cells[1]}) - len(common):
         notes.append(say("{count} sizes that only one recipe has are left out", count=left_out))
     sides = [_chosen(side, cell, set(common)) for side, cell in zip(sides, cells, strict=True)]
@@ -81,18 +84,27 @@ def compare_table(
         law = Power()
         sides = [side.where(side.columns["N"] == N) for side in sides]
         notes.append(say("two model sizes do not settle L(N, D): only the runs at the larger are read"))
-    fits = [] if any(_repeats(side) for side in sides) else [fit_law(side, law) for side in sides]
-    if not fits:
+    fits: list[LawFit] = []
+    reason = "no_law"
+    if why := why_checkpoints(pair):
+        reason = "checkpoints"
+        notes.append(f"{why}, so no law of them is compared: --cluster COLUMN says which rows share a run")
+        if found.probability is None:
+            found = replace(found, reason=reason)
+    elif any(_repeats(side) for side in sides):
         notes.append(say("tokens repeat more than 4 times, where no law of D holds"))
+    else:
+        fits = [fit_law(side, law) for side in sides]
     notes += [fit.why.rstrip(".") for fit in fits if fit.working is None]
     if not fits or any(fit.working is None or fit.num_clusters < MIN_RUNS for fit in fits):
         lost = tuple(
-            Forecast(N if size is None else size, tokens, None, None, None, Decision.CANNOT_TELL, "no_law", math.nan)
+            Forecast(N if size is None else size, tokens, None, None, None, Decision.CANNOT_TELL, reason, math.nan)
             for size, tokens in at
         )
         return replace(found, forecasts=lost, notes=tuple(notes))
     assert found.gap is not None
-    notes.append(say("measured there: a gap of {gap} nats per token", gap=f"{found.gap.value:.4f}"))
+    gap = number_text(found.gap.value, 3)
+    notes.append(say("measured there: a gap of {gap} {unit}", gap=gap, unit=found.unit_text))
     return replace(_by_laws(found, fits, common, at, confidence), notes=tuple(notes))
 
 

@@ -2,7 +2,8 @@
 
 The rule, stated once: A or B is called better where the 95 % interval of the gap between their losses excludes 0, and
 nowhere else. It cannot tell where the interval holds 0, where nothing is known of the noise, where no law holds (and
-one is needed), and further than 8 times beyond the sizes that both have. Each has a code and a sentence.
+one is needed), where rows seem to be checkpoints of runs that nothing names, and further than 8 times beyond the sizes
+that both have. Each has a code and a sentence.
 """
 
 from __future__ import annotations
@@ -119,6 +120,10 @@ def reason_text(reason: str | None) -> str:
         "no_repeated_seeds": say("No seed is repeated, so how far chance moves a loss is not known."),
         "too_few_repeated_seeds": say("Too few seeds are repeated to know how far chance moves a loss."),
         "no_law": say("No law holds for both recipes, and beyond the measured sizes one is needed."),
+        "checkpoints": say(
+            "Rows that look like checkpoints of a few runs do not tell how far chance moves a loss: say with --cluster "
+            "COLUMN which of them share a run."
+        ),
         "beyond_reach": say(
             "The target is more than {reach:g} times the largest size that both have.", reach=REACH
         ),

@@ -11,7 +11,7 @@ from analysis.downstream.tables import known, quantity, times_of, without_empty
 from analysis.downstream.task_study import start_text
 from analysis.downstream.tradeoff import COSTS, Compressed, medians
 from analysis.page.language import say
-from analysis.page.table import Cell, Rough, Table
+from analysis.page.table import Cell, Rough, Share, Table
 
 MEGA = 2.0**20
 HIDDEN_COSTS = ("rows_per_second_batch1", "latency_ms_batch32", "peak_memory_bytes", "num_params", "nonzero_params")
@@ -34,7 +34,7 @@ def full_cost_table(found: Downstream) -> Table:
         each = list(own)
         about = (task, start_text(line), tokens or None, labels)
         before = medians([c.original_cost for c in each])
-        rows.append((*about, say("uncompressed"), each[0].original, None, None, *_costs(before), None, None))
+        rows.append((*about, say("uncompressed"), Share(each[0].original), None, None, *_costs(before), None, None))
         rows += [
             (*about, c.cell.setting.compress, known(c.cell.estimate), known(c.change.gap), _kept(c), *_costs(c.cost),
              _share(c, "bytes"), _share(c, "latency_ms_batch1"))

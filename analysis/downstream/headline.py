@@ -26,9 +26,9 @@ def headline(found: Downstream) -> str:
         said = [say("Measured: {scores}. Too few seeds are repeated to tell anything from chance: three of one setting"
                     " would do.", scores=listed(_bare_score(v) for v in first))]  # fmt: skip
         return listed([*said, *_costs_of_compression(found)], " ")
-    said = [*_over_scratch(first), *_clear_from(found, first)]
+    said = [*_over_scratch(found, first), *_clear_from(found, first)]
     said = [*_in_labels(found), *said] if found.is_of_labels else [*said, *_in_labels(found)]
-    said += [*_over_baseline(first), *_costs_of_compression(found)]
+    said += [*_over_baseline(found, first), *_costs_of_compression(found)]
     said += _needs(found)
     if not said:
         scores = listed(say("{task} {score}", task=v.task, score=estimate_text(v.cell.estimate)) for v in first)
@@ -36,17 +36,17 @@ def headline(found: Downstream) -> str:
     return listed(said, " ")
 
 
-def _over_scratch(first: Sequence[TaskVerdict]) -> list[str]:
+def _over_scratch(found: Downstream, first: Sequence[TaskVerdict]) -> list[str]:
     told = {v: v.over_scratch for v in first if v.over_scratch}
-    won, lost, open_ = (_by_verdict(told, verdict) for verdict in ("better", "worse", "cannot tell"))
+    won, lost, open_ = (_by_verdict(found, told, verdict) for verdict in ("better", "worse", "cannot tell"))
     said = []
     if won:
         said.append(say("Pretraining beats training from scratch beyond the noise on {won} of {count} tasks: {gaps}.",
                         won=len(won), count=len(told), gaps=_some(won)))  # fmt: skip
     if lost:
-        said.append(say("Pretraining is behind training from scratch on {gaps}.", gaps=_some(lost)))
+        said.append(say("Pretraining is behind training from scratch: {gaps}.", gaps=_some(lost)))
     if open_:
-        said.append(say("Cannot tell whether pretraining beats training from scratch on {gaps}.", gaps=_some(open_)))
+        said.append(say("Cannot tell whether pretraining beats training from scratch: {gaps}.", gaps=_some(open_)))
     return said
 
 
@@ -65,28 +65,32 @@ def _clear_from(found: Downstream, first: Sequence[TaskVerdict]) -> list[str]:
                 amounts=_some([text for _, text in told]))]  # fmt: skip
 
 
-def _over_baseline(first: Sequence[TaskVerdict]) -> list[str]:
+def _over_baseline(found: Downstream, first: Sequence[TaskVerdict]) -> list[str]:
     told = {v: v.over_baseline for v in first if v.over_baseline}
-    won, lost, open_ = (_by_verdict(told, verdict) for verdict in ("better", "worse", "cannot tell"))
+    won, lost, open_ = (_by_verdict(found, told, verdict) for verdict in ("better", "worse", "cannot tell"))
     said = []
     if won:
         said.append(say("The fine-tuned models beat the baseline on {won} of {count} tasks: {gaps}.",
                         won=len(won), count=len(told), gaps=_some(won)))  # fmt: skip
     if lost:
-        said.append(say("The fine-tuned models are behind the baseline on {gaps}.", gaps=_some(lost)))
+        said.append(say("The fine-tuned models are behind the baseline: {gaps}.", gaps=_some(lost)))
     if open_:
-        said.append(say("Cannot tell whether the fine-tuned models beat the baseline on {gaps}.", gaps=_some(open_)))
+        said.append(say("Cannot tell whether the fine-tuned models beat the baseline: {gaps}.", gaps=_some(open_)))
     return said
 
 
-def _by_verdict(gaps: Mapping[TaskVerdict, Gap], verdict: str) -> list[str]:
-    """The tasks of one verdict with what was gained or lost there, the most first."""
+def _by_verdict(found: Downstream, gaps: Mapping[TaskVerdict, Gap], verdict: str) -> list[str]:
+    """The tasks of one verdict with what was gained or lost there, the most first; where labels are asked about, at how
+    many."""
     own = sorted((item for item in gaps.items() if item[1].verdict == verdict), key=lambda item: -item[1].gap.value)
-    return [
-        say("{task} {metric} {gap}", task=v.task, metric=v.metric,
-            gap=("+" if gap.gap.value > 0 else "") + estimate_text(gap.gap))
-        for v, gap in own
-    ]  # fmt: skip
+    said = []
+    for v, gap in own:
+        signed = ("+" if gap.gap.value > 0 else "") + estimate_text(gap.gap)
+        text = say("{task} {metric} {gap}", task=v.task, metric=v.metric, gap=signed)
+        if found.is_of_labels:
+            text = say("{gap} with {labels} labels", gap=text, labels=f"{v.cell.setting.labels:,}")
+        said.append(text)
+    return said
 
 
 def _some(parts: list[str]) -> str:
@@ -183,13 +187,13 @@ def _cost_of(name: str, c: Compressed, num_tasks: int) -> str:
     times = [(cost, c.ratio(at)) for cost, at in ((say("the bytes"), "bytes"), (say("the latency"), LATENCY))]
     left = [_share_of(cost, x) for cost, x in times if x is not None]
     told = {"name": name, "metric": c.cell.runs[0].metric, "task": c.cell.setting.task}
-    if math.isfinite(share.lo) and math.isfinite(share.hi):
+    if c.cell.noise.is_known and math.isfinite(share.lo) and math.isfinite(share.hi):
         value, lo, hi = (f"{100 * end:.1f}" for end in (share.value, share.lo, share.hi))
         text = say("Compressed ({name}), the model keeps {value} % ({lo} to {hi}) of its {metric} on {task}",
                    value=value, lo=lo, hi=hi, **told)  # fmt: skip
     else:
-        text = say("Compressed ({name}), the model keeps {value} % of its {metric} on {task} (no interval without "
-                   "repeated seeds)", value=number_text(100 * share.value, 3), **told)  # fmt: skip
+        text = say("Compressed ({name}), the model keeps {value} % of its {metric} on {task} (no interval: too "
+                   "few seeds are repeated)", value=number_text(100 * share.value, 3), **told)  # fmt: skip
     if num_tasks > 1:
         text = say("{sentence}, the least of {count} tasks", sentence=text, count=num_tasks)
     return say("{sentence}, with {costs}.", sentence=text, costs=listed(left)) if left else say(

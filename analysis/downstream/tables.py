@@ -36,7 +36,7 @@ def _gap(gap: Gap | None) -> Cell:
 
 def known(estimate: Estimate) -> Cell:
     """The value alone where the interval has no ends."""
-    return estimate if math.isfinite(estimate.lo) or math.isfinite(estimate.hi) else estimate.value
+    return estimate if math.isfinite(estimate.lo) or math.isfinite(estimate.hi) else Share(estimate.value)
 
 
 def quantity(amount: Amount | None) -> Quantity | None:

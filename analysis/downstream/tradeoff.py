@@ -13,6 +13,7 @@ from analysis.downstream.cells import Cell, Gap, Z, cells_of, t_quantile, test_s
 from analysis.downstream.curves import TaskCells, TaskCurve
 from analysis.downstream.demand import level_of
 from analysis.downstream.metric_curve import Amount, metric_curve
+from analysis.downstream.score_range import score_interval
 from analysis.downstream.task_study import TaskStudy
 from analysis.fitting.result import Estimate
 
@@ -41,11 +42,12 @@ class Compressed:
 
     @property
     def share_kept(self) -> Estimate:
-        """`kept` with the interval of the change."""
-        gap = self.change.gap
+        """`kept` with the interval of the change, within what the metric can be."""
         if not self.original:
             return Estimate(math.nan, math.nan, math.nan)
-        return Estimate(self.kept, 1 + gap.lo / self.original, 1 + gap.hi / self.original)
+        gap = self.change.gap
+        after = score_interval(self.cell.mean, gap.hi - gap.value, self.cell.bounds)
+        return Estimate(self.kept, after.lo / self.original, after.hi / self.original)
 
     def ratio(self, name: str) -> float | None:
         """A cost as a share of that before, the median over runs, each of which measures both; None if none tells."""

@@ -20,6 +20,8 @@ from analysis.laws.law import Array
 MAX_STEPS = 300
 WIDE_STEPS = 3
 """Newton steps at a width of Huber's that is only passed through."""
+MAX_LAST = 4
+"""So many times MAX_STEPS at the last width: a valley along a bound, as of losses that do not fall, takes many."""
 COARSE_STAGES = 8
 """Widths that are a quarter of the one before; then a tenth."""
 
@@ -340,7 +342,7 @@ def descend(problem, phi, weights, delta, is_narrow, space, other):  # type: ign
         total += weights[i]
     mean /= total
     width = delta if is_narrow else max(delta, 2 * mean)
-    stage = 0
+    stage = more = 0
     while True:
         is_last = width <= delta
         tolerance = 1e-13 if is_last else (1e-2 if stage < COARSE_STAGES else 1e-6)
@@ -348,7 +350,9 @@ def descend(problem, phi, weights, delta, is_narrow, space, other):  # type: ign
             problem, phi, weights, width, tolerance, MAX_STEPS if is_last else WIDE_STEPS, space, other
         )
         if is_last:
-            return value, converged
+            more += 1
+            if converged or more == MAX_LAST or not np.isfinite(value):
+                return value, converged
         # once few rows are inside (least absolute deviations), the rest is to sharpen
         width = max(delta, width / (4.0 if stage < COARSE_STAGES else 10.0))
         stage += 1

@@ -210,8 +210,9 @@ def fit_law(
     seen, unseen = held_apart(table, hold_out)
     free = np.array([param.name not in fixed for param in law.params])
     lost = no_fit(seen, law, objective, fixed)
-    if _num_settings(seen.columns, law) < free.sum() + 1:
-        return lost
+    count, least = _num_settings(seen.columns, law), int(free.sum()) + 1
+    if count < least:
+        return replace(lost, lacks=_too_few(law, count, least))
     found = minimise(law, seen.columns, seen.y, objective, fixed=fixed)
     if not is_minimum(law, seen, objective, found, free):
         return replace(lost, status=Status.NOT_CONVERGED)
@@ -221,6 +222,17 @@ def fit_law(
     status, unsettled = _status(left_open, found)
     fit = replace(fit, params=params, status=status, unsettled=unsettled)
     return replace(fit, held_out=_held_out(fit, unseen))
+
+
+def _too_few(law: Law, count: int, least: int) -> str:
+    """That there are so few different rows of what the law reads, in a sentence."""
+    names = {"w": say("mixtures"), "L": say("losses")}
+    few = dict.fromkeys(names.get(name, say("sizes")) for name in law.columns if name != "recipe")
+    return say(
+        "Too few different {what}: {count}, and a fit needs {least} or more, one more than it has free parameters. "
+        "Add some, hold out fewer, or fix a parameter.",
+        what=say(" and ").join(few), count=count, least=least,
+    )  # fmt: skip
 
 
 def no_fit(
@@ -253,17 +265,18 @@ def _parameters(fit: LawFit, free: NDArray[np.bool_]) -> tuple[dict[str, Estimat
     """
     assert fit.working is not None
     _, lo, hi = fit.working.profile(Parameter(), int(free.sum()), CONFIDENCE)
-    ends = iter(zip(lo, hi, strict=True))
+    ends = iter(zip(lo, hi, fit.working.surface.unit, strict=True))
     found, left_open = {}, []
     for param, value, is_free in zip(fit.law.params, fit.theta, free, strict=True):
         low = high = float(value)
         if is_free:
-            low, high = (float(end) for end in next(ends))
+            low, high, unit = (float(number) for number in next(ends))
             # E may be 0 for all that runs can tell: that is no lack, for its floor is 0
             if np.isinf(high) or (np.isinf(low) and param.name != "E"):
                 left_open.append(param.name)
             if param.is_log:
                 low, high = float(np.exp(low)), float(np.exp(high)) if high < 700 else np.inf
+            low, high = low * unit, high * unit
             low = max(low, 0.0) if param.low >= 0 else low
             low, high = min(low, float(value)), max(high, float(value))
             is_positive = param.low >= 0 and param.name != "E" and "^" not in param.unit

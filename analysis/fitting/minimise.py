@@ -3,7 +3,8 @@
 Every start of the law is descended by damped Newton with Huber's delta continued from the size of the residuals down
 to what the objective says: wide, the objective is close to least squares and has few minima; least absolute
 deviations are the limit of a tiny delta. Posynomials take a compiled kernel, other laws one in NumPy with the same
-steps.
+steps. All is done in the unit in which the largest measured value is 1: what a start, a step or rounding is does not
+depend on whether losses are in nats or millinats.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from analysis.fitting import least_absolute
 from analysis.fitting.neighbours import improve
 from analysis.fitting.newton import Surface, descend, value_at
-from analysis.fitting.objective import AbsoluteDeviation, Huber, Objective
+from analysis.fitting.objective import AbsoluteDeviation, Huber, Objective, in_unit
 from analysis.fitting.valley import along_valley
 from analysis.laws import posynomial_starts
 from analysis.laws.law import Array, Columns, Law, Param
@@ -56,7 +57,8 @@ def minimise(
 
     Raises ValueError for a fixed parameter that the law has not. theta is nan where no start has a value.
     """
-    fixed = fixed or {}
+    unit, given = law.unit_of(y), fixed or {}
+    y, fixed, (objective, times) = y / unit, _fixed(law, given, unit), in_unit(objective, unit)
     surface = _surface(law, at, y, objective, fixed)
     counts = (np.ones(len(y)) if weights is None else np.asarray(weights, float))[None, :]
     starts = _inside(surface, _starts(law, at, y, fixed))
@@ -69,7 +71,7 @@ def minimise(
     names = [law.params[i].name for i in surface.free]
     is_at_bound = _is_at_bound(surface, best, _units(surface, best))
     at_bound = tuple(name for name, here in zip(names, is_at_bound, strict=True) if here)
-    return Minimum(best, value, is_found, at_bound)
+    return Minimum(_as_given(law, law.rescaled(best, unit), given), value * times, is_found, at_bound)
 
 
 def minimise_resamples(
@@ -87,7 +89,9 @@ def minimise_resamples(
     start: (p,), the minimum for equal weights. Each weighting is descended from there; those that end at a bound or
     do not converge, and some of the others, from the law's best starts too. If one of these others is lower, all are.
     """
-    fixed = fixed or {}
+    unit, given = law.unit_of(y), fixed or {}
+    y, start, (objective, times) = y / unit, law.rescaled(start, 1 / unit), in_unit(objective, unit)
+    fixed = _fixed(law, given, unit)
     surface = _surface(law, at, y, objective, fixed)
     counts = np.asarray(counts, float)
     starts = _inside(surface, np.concatenate([start[None, :], _starts(law, at, y, fixed)]))
@@ -106,7 +110,29 @@ def minimise_resamples(
         if again.all() or not is_much_lower[np.isin(chosen, pilot)].any():
             break
         again = ~again  # one start is not enough for this table
-    return theta, values
+    return _as_given(law, law.rescaled(theta, unit), given), values * times
+
+
+def _fixed(law: Law, given: Mapping[str, float], unit: float) -> dict[str, float]:
+    """The given values beside measurements that are divided by a unit.
+
+    Raises ValueError for a parameter that the law has not, and for a value that has no logarithm where it needs one.
+    """
+    names = [param.name for param in law.params]
+    for name, value in given.items():
+        if name not in names:
+            raise ValueError(f"fixed: {law.name} has no parameter {name!r}; it has {', '.join(names)}")
+        if law.is_log[names.index(name)] and not value > 0:
+            raise ValueError(f"{name} must be above 0, got {value}")
+    values = law.rescaled(np.array([given.get(name, 1.0) for name in names]), 1 / unit)
+    return {name: float(value) for name, value in zip(names, values, strict=True) if name in given}
+
+
+def _as_given(law: Law, theta: Array, given: Mapping[str, float]) -> Array:
+    """Parameters (..., p) with the given ones to the last digit."""
+    for i, param in enumerate(law.params):
+        theta[..., i] = np.where(np.isnan(theta[..., i]), np.nan, given.get(param.name, theta[..., i]))
+    return theta
 
 
 def _starts(law: Law, at: Columns, y: Array, fixed: Mapping[str, float]) -> Array:
@@ -173,9 +199,6 @@ def _is_sharp(surface: Surface, phi: Array, delta: float) -> bool:
 
 def _surface(law: Law, at: Columns, y: Array, objective: Objective, fixed: Mapping[str, float]) -> Surface:
     names = [param.name for param in law.params]
-    for name in fixed:
-        if name not in names:
-            raise ValueError(f"fixed: {law.name} has no parameter {name!r}; it has {', '.join(names)}")
     base = np.array([_coordinate(param, fixed.get(param.name, param.low)) for param in law.params])
     free = np.array([i for i, name in enumerate(names) if name not in fixed], int)
     low = np.array([_coordinate(param, param.low) for param in law.params])
@@ -185,8 +208,6 @@ def _surface(law: Law, at: Columns, y: Array, objective: Objective, fixed: Mappi
 
 
 def _coordinate(param: Param, value: float) -> float:
-    if param.is_log and not value > 0:
-        raise ValueError(f"{param.name} must be above 0, got {value}")
     return float(np.log(value)) if param.is_log else float(value)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -49,3 +49,12 @@ class LeastSquares:
 
 
 Objective = Huber | AbsoluteDeviation | LeastSquares
+
+
+def in_unit(objective: Objective, unit: float) -> tuple[Objective, float]:
+    """The objective of values that are divided by a unit, and by how much it is then less."""
+    if objective.scale == "log":
+        return objective, 1.0
+    if isinstance(objective, AbsoluteDeviation):
+        return objective, unit
+    return replace(objective, delta=objective.delta / unit) if isinstance(objective, Huber) else objective, unit**2

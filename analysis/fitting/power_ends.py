@@ -21,7 +21,8 @@ from functools import cached_property
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from analysis.fitting.profile import MAX_ENTRIES, Surface
+from analysis.fitting.deviance import Surface
+from analysis.fitting.profile import MAX_ENTRIES
 from analysis.laws.law import Array
 from analysis.laws.power import Power
 

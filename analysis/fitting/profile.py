@@ -13,16 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fitting.objective import Scale
-from analysis.laws.law import Array, Columns, Law
+from analysis.fitting.deviance import Surface
+from analysis.laws.law import Array, Columns
 
-Mask = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 
 MAX_ENTRIES = 4_000_000
@@ -31,66 +29,6 @@ NEAR = 2e-3
 """Of the threshold, in standard errors: where a profile is this near, its end is found."""
 MAX_ROUNDS = 24
 """Each round at most quadruples the distance: a profile that has not passed its threshold by then never does."""
-
-
-@dataclass(frozen=True, eq=False)
-class Surface:
-    """The deviance of a law at rows, as a function of its free parameters u (K, f).
-
-    u: logarithms where the parameter is fitted as one. theta: (p,), the values of the parameters that are fixed.
-    """
-
-    law: Law
-    at: Columns
-    y: Array
-    scale: Scale
-    weights: Array
-    theta: Array
-    free: Mask
-
-    @cached_property
-    def is_log(self) -> Mask:
-        """Of the free parameters, (f,)."""
-        return self.law.is_log[self.free]
-
-    @cached_property
-    def bounds(self) -> tuple[Array, Array]:
-        """Of u, (f,) each."""
-        low = np.array([param.low for param in self.law.params], float)[self.free]
-        high = np.array([param.high for param in self.law.params], float)[self.free]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(self.is_log, np.log(low), low), np.where(self.is_log, np.log(high), high)
-
-    def inside(self, theta: Array) -> Array:
-        """u of parameters (..., p)."""
-        chosen = theta[..., self.free]
-        return np.where(self.is_log, np.log(np.where(self.is_log, chosen, 1.0)), chosen)
-
-    @cached_property
-    def target(self) -> Array:
-        """What was measured, or its logarithm, (n,)."""
-        return np.log(self.y) if self.scale == "log" else self.y
-
-    def outside(self, u: Array) -> Array:
-        """Parameters (K, p) of u (K, f)."""
-        theta = np.broadcast_to(self.theta, (*u.shape[:-1], len(self.theta))).copy()
-        theta[..., self.free] = np.where(self.is_log, np.exp(np.where(self.is_log, np.minimum(u, 700.0), 0.0)), u)
-        return theta
-
-    def response(self, u: Array, at: Columns) -> tuple[Array, Array]:
-        """Response, or its logarithm, at n rows (K, n), and the derivatives by u (K, n, f)."""
-        theta = self.outside(u)
-        value, gradient = self.law.loss_and_gradient(theta, at)
-        gradient = gradient[..., self.free] * np.where(self.is_log, theta[..., self.free], 1.0)[..., None, :]
-        if self.scale == "raw":
-            return value, gradient
-        value = np.maximum(value, 1e-300)
-        return np.log(value), gradient / value[..., None]
-
-    def residuals(self, u: Array) -> tuple[Array, Array]:
-        """Predicted less measured (K, n), and the derivatives by u (K, n, f)."""
-        value, gradient = self.response(u, self.at)
-        return value - self.target, gradient
 
 
 class Quantity(Protocol):
@@ -147,39 +85,50 @@ class Derived:
 
 
 def crossings(
-    surface: Surface, u: Array, quantity: Quantity, which: Indices, half: Array, unit: Array
+    surface: Surface,
+    u: Array,
+    quantity: Quantity,
+    which: Indices,
+    half: Array,
+    unit: Array,
+    begin: Array | None = None,
 ) -> tuple[Array, Array]:
     """Where the profile of quantities which (m,) passes its threshold: lower and upper, (m,); inf where it never does.
 
     u: (f,), the minimum. half: (m,) the half-width that a quantity linear in u would have; unit: (m,) its standard
-    error for residuals of unit variance. The threshold on the deviance is (half / unit)^2.
+    error for residuals of unit variance. The threshold on the deviance is (half / unit)^2. begin: (f,), where to search
+    from instead of the minimum, below the threshold as well.
     """
     if not len(which):
         return np.empty(0), np.empty(0)
     per_batch = max(1, MAX_ENTRIES // (2 * len(surface.y) * max(1, len(u))))
+    batches = [slice(k, k + per_batch) for k in range(0, len(which), per_batch)]
     ends = [
-        _crossings(surface, u, quantity, which[k : k + per_batch], half[k : k + per_batch], unit[k : k + per_batch])
-        for k in range(0, len(which), per_batch)
+        _crossings(surface, u, quantity, which[b], half[b], unit[b], u if begin is None else begin) for b in batches
     ]
     return np.concatenate([lo for lo, _ in ends]), np.concatenate([hi for _, hi in ends])
 
 
 def _crossings(
-    surface: Surface, u: Array, quantity: Quantity, which: Indices, half: Array, unit: Array
+    surface: Surface, u: Array, quantity: Quantity, which: Indices, half: Array, unit: Array, begin: Array
 ) -> tuple[Array, Array]:
     m = len(which)
     sign = np.repeat([-1.0, 1.0], m)
     which, half, unit = np.tile(which, 2), np.tile(half, 2), np.tile(unit, 2)
     base = np.repeat(u[None], 2 * m, axis=0)
     metric = _metric(surface, u)
-    least = float((surface.weights * surface.residuals(u[None])[0][0] ** 2).sum())
+    least = surface.deviance(u)
     centre = quantity(surface, base, which)[0]
     end = np.where(half > 0, np.nan, centre)
     active = np.flatnonzero(half > 0)
     # Distance along the profile and height of its root: the last point on each side of the threshold, height 1.
     below, above = np.zeros((2 * m, 2)), np.full((2 * m, 2), np.inf)
-    wanted = half.copy()
-    free = base.copy()
+    free = np.repeat(begin[None], 2 * m, axis=0)
+    if begin is not u:
+        distance = sign * (quantity(surface, free, which)[0] - centre)
+        height = np.sqrt(max(surface.deviance(begin) - least, 0.0)) * unit / half
+        below = np.where(distance[:, None] > 0, np.stack([distance, height], axis=1), 0.0)
+    wanted = below[:, 0] + half
     stuck = np.zeros(2 * m, int)
     for _ in range(MAX_ROUNDS):
         if not len(active):

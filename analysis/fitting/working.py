@@ -10,6 +10,12 @@ efficient estimate takes it for, and an end at that minimum would say that nothi
 least twice as far from the efficient estimate as the minimum on that side, in the coordinates of the fit: a minimum
 within the inner half moves nothing, one at an end doubles that side. An end that would pass a bound of a parameter is
 open.
+
+Where losses hardly fall, curves of quite different parameters fit alike, and a search for an end sees only those that
+it can slide to. So it begins once more at the minimum that was asked for, where that lies beyond an end and yet fits,
+and at the level line, where that does. There it needs no search for parameters: any exponent fits, with a factor of
+nothing, and E may be any share of the level, with an exponent of nothing. E lies below the whole curve, and so no
+higher than the losses allow: a search along E may find no end where its curve can go nowhere.
 """
 
 from __future__ import annotations
@@ -19,11 +25,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import optimize
 
+from analysis.fitting.deviance import Surface
 from analysis.fitting.minimise import Minimum, minimise
 from analysis.fitting.objective import Huber, LeastSquares, Objective
 from analysis.fitting.power_ends import has_power_ends, power_ends
-from analysis.fitting.profile import Parameter, Prediction, Quantity, Surface, crossings
+from analysis.fitting.profile import Parameter, Prediction, Quantity, crossings
 from analysis.fitting.run_noise import RunNoise
 from analysis.fitting.unequal_noise import UnequalNoise, unequal_noise
 from analysis.laws.law import Array, Columns, Law
@@ -65,7 +73,44 @@ class Working:
             least, most = power_ends(self.surface, self.u, quantity.at["D"][wide], (half[wide] / unit[wide]) ** 2)
             lo[wide], hi[wide] = np.minimum(least, centre[wide]), np.maximum(most, centre[wide])
             return lo, hi
-        return crossings(self.surface, self.u, quantity, which, half, unit)
+        lo, hi = crossings(self.surface, self.u, quantity, which, half, unit)
+        for begin in (self.stated, self.surface.flat(self.u)):
+            if begin is None:
+                continue
+            fits = self._rise(begin) * unit**2 < half**2
+            if begin is self.stated:
+                value = quantity(self.surface, np.repeat(begin[None], len(half), axis=0), which)[0]
+                fits &= (value < lo) | (value > hi)
+            elif isinstance(quantity, Parameter):
+                lo, hi = np.where(fits, -np.inf, lo), np.where(fits & self.surface.is_idle, np.inf, hi)
+                continue
+            k = np.flatnonzero(fits)
+            low, high = crossings(self.surface, self.u, quantity, k, half[k], unit[k], begin)
+            lo[k], hi[k] = np.minimum(lo[k], low), np.maximum(hi[k], high)
+        return lo, self._below_losses(quantity, hi, half, unit)
+
+    def _below_losses(self, quantity: Quantity, hi: Array, half: Array, unit: Array) -> Array:
+        """Upper ends, that of E no higher than where all losses that lie below it miss by too much.
+
+        The whole curve lies above E, so it misses those by more.
+        """
+        surface, place = self.surface, self.surface.floor
+        if place is None or not isinstance(quantity, Parameter) or not 0 < half[place] < np.inf:
+            return hi
+        total = surface.deviance(self.u) + (half[place] / unit[place]) ** 2
+        weights, least, largest = surface.weights, surface.target.min(), surface.target.max()
+
+        def above(level: float) -> float:
+            return float((weights * np.maximum(level - surface.target, 0.0) ** 2).sum()) - total
+
+        rounding = 1e-9 * (1 + abs(largest))
+        level = optimize.brentq(above, least, largest + 1.001 * np.sqrt(total / weights.sum()) + rounding)
+        most = np.exp(level) if surface.scale == "log" else level
+        return np.where(np.arange(len(hi)) == place, np.minimum(hi, most / surface.unit[place]), hi)
+
+    def _rise(self, u: Array) -> float:
+        """How much higher the deviance is at u (f,) than at the minimum."""
+        return self.surface.deviance(u) - self.surface.deviance(self.u)
 
     def profile(
         self, quantity: Quantity, count: int, confidence: float, own: Array | None = None
@@ -77,6 +122,7 @@ class Working:
         centre, gradient = quantity(self.surface, np.repeat(self.u[None], count, axis=0), np.arange(count))
         half = self.noise.half_widths(gradient, confidence)
         lo, hi = self._with_room(quantity, centre, *self.ends(quantity, half))
+        hi = self._below_losses(quantity, hi, 2 * half, self.noise.unit_sd(gradient))
         if own is not None:  # a new run's own noise on top, keeping how lopsided the profile is
             wider = self.noise.half_widths(gradient, confidence, own)
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -147,7 +193,8 @@ def is_minimum(
         return False
     low, high = surface.bounds
     slope = (jacobian * weights[:, None]).T @ residual
-    held = ((u <= low) & (slope > 0)) | ((u >= high) & (slope < 0))
+    near = 1e-12 * np.maximum(1.0, np.abs(u))  # what a logarithm and back may lose
+    held = ((u <= low + near) & (slope > 0)) | ((u >= high - near) & (slope < 0))
     root = np.sqrt(weights)
     design = jacobian[:, ~held] * root[:, None]
     step = np.linalg.lstsq(design, root * residual, rcond=1e-10)[0]

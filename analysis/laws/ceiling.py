@@ -30,6 +30,8 @@ class Ceiling(Law):
     equation: ClassVar[str] = "y(D) = 1 - E - A / D^alpha"
     columns: ClassVar[tuple[str, ...]] = ("D",)
     response: ClassVar[str] = "metric"
+    response_unit: ClassVar[str | None] = None
+    most: ClassVar[float] = 1.0
 
     @classmethod
     def of(cls, table: RunTable) -> Ceiling:

@@ -29,6 +29,7 @@ class Decay(Law):
     equation: ClassVar[str] = "y(L) = epsilon - k exp(-gamma L)"
     columns: ClassVar[tuple[str, ...]] = ("L",)
     response: ClassVar[str] = "metric"
+    response_unit: ClassVar[str | None] = "unit of the metric"
 
     @classmethod
     def of(cls, table: RunTable) -> Decay:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ shape (n,); w the weights of the domains, shape (n, m); others as the law says."
 class Param:
     """A parameter: its name in the paper, its unit, and the bounds that it is sought within.
 
+    A unit that begins with that of the response, or with `log(` and that, changes with it: the bounds of such a
+    parameter are those for measurements of which the largest is 1 (`Law.bounds`).
     is_log: positive, and unknown by orders of magnitude: it is fitted and profiled as its logarithm.
     """
 
@@ -57,6 +60,10 @@ class Law(ABC):
     """Whether one fit takes the rows of all recipes together."""
     response: ClassVar[str] = "loss"
     """What it predicts."""
+    response_unit: ClassVar[str | None] = "nats per token"
+    """Its unit, as `params` have it; in another (bits, nats per sequence) fits are the same. None: it has none."""
+    most: ClassVar[float] = math.inf
+    """No response above it is one of the law's."""
 
     @classmethod
     @abstractmethod
@@ -72,6 +79,32 @@ class Law(ABC):
     def is_log(self) -> NDArray[np.bool_]:
         """Of the parameters, (p,)."""
         return np.array([param.is_log for param in self.params])
+
+    def unit_of(self, y: Array) -> float:
+        """The largest of measurements y (n,): what bounds are relative to; 1 where the response has no unit."""
+        largest = float(np.abs(y).max(initial=0.0))
+        return largest if self.response_unit is not None and largest > 0 else 1.0
+
+    @cached_property
+    def has_unit(self) -> NDArray[np.bool_]:
+        """Of the parameters, (p,): which are multiplied where the measurements are."""
+        unit = self.response_unit
+        return np.array([unit is not None and param.unit.startswith(unit) for param in self.params])
+
+    @cached_property
+    def has_log_unit(self) -> NDArray[np.bool_]:
+        """Of the parameters, (p,): which are logarithms of what is multiplied where the measurements are."""
+        return np.array([param.unit.startswith(f"log({self.response_unit}") for param in self.params])
+
+    def rescaled(self, theta: Array, factor: float) -> Array:
+        """Parameters (..., p) of measurements that are multiplied by a factor."""
+        return np.where(self.has_unit, theta * factor, np.where(self.has_log_unit, theta + np.log(factor), theta))
+
+    def bounds(self, y: Array) -> tuple[Array, Array]:
+        """What the parameters are sought within, beside measurements y: lower and upper, (p,) each."""
+        low, high = (np.array([getattr(param, side) for param in self.params], float) for side in ("low", "high"))
+        unit = self.unit_of(y)
+        return self.rescaled(low, unit), self.rescaled(high, unit)
 
     @property
     def form(self) -> str:

@@ -31,6 +31,7 @@ class Logistic(Law):
     equation: ClassVar[str] = "y(L) = floor + (ceiling - floor) / (1 + exp(k (L - L_0)))"
     columns: ClassVar[tuple[str, ...]] = ("L",)
     response: ClassVar[str] = "metric"
+    response_unit: ClassVar[str | None] = "unit of the metric"
 
     @classmethod
     def of(cls, table: RunTable) -> Logistic:

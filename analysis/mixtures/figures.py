@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
@@ -18,6 +19,8 @@ from analysis.page.figures import FAINT, INK, PALETTE, STYLE
 from analysis.page.labels import count_text
 from analysis.page.language import say
 
+FAR = 0.25
+"""Between tried weights further apart than this part of the mixture, a curve is more assumed than measured."""
 LATTICE = 60
 HEIGHT = math.sqrt(3) / 2
 
@@ -44,6 +47,14 @@ def _tried(surface: MixtureSurface) -> Array:
     """The mixtures of the runs, (r, m), as the fit saw them."""
     _, first = np.unique(surface.fit.table.recipe, return_index=True)
     return surface.fit.table.columns["w"][first]
+
+
+def far_apart(surface: MixtureSurface) -> list[tuple[float, float]]:
+    """Of two domains, neighbours among the tried weights of the first that are far apart."""
+    if len(surface.domains) != 2:
+        return []
+    tried = np.unique(_tried(surface)[:, 0]).tolist()
+    return [(left, right) for left, right in pairwise(tried) if right - left > FAR]
 
 
 def _ternary(figure: Figure, surface: MixtureSurface, best: Optimum) -> None:
@@ -117,7 +128,12 @@ def _curve(figure: Figure, surface: MixtureSurface, best: Optimum) -> None:
     losses = _losses(surface, best, grid)
     lower, upper = surface.fit.interval(columns_of(grid * best.tokens, surface.offered))
     axes.fill_between(100 * first, lower, upper, color=PALETTE[0], alpha=0.16, linewidth=0)
-    axes.plot(100 * first, losses, color=PALETTE[0], linewidth=1.8)
+    assumed = np.zeros(len(first), bool)
+    for left, right in far_apart(surface):
+        assumed |= (left < first) & (first < right)
+        inside = (left <= first) & (first <= right)
+        axes.plot(100 * first[inside], losses[inside], color=PALETTE[0], linewidth=1.4, linestyle=(0, (5, 3)))
+    axes.plot(100 * first, np.where(assumed, np.nan, losses), color=PALETTE[0], linewidth=1.8)
     for weights, marker, colour, size in ((surface.weights, "D", PALETTE[1], 9), (_weights(best), "*", PALETTE[5], 16)):
         loss = _losses(surface, best, weights[None])
         axes.plot([100 * weights[0]], loss, marker, color=colour, markeredgecolor=INK, markersize=size)
@@ -125,12 +141,12 @@ def _curve(figure: Figure, surface: MixtureSurface, best: Optimum) -> None:
     axes.plot(
         100 * tried, np.interp(tried, first, losses), "o", markersize=4, color="white", markeredgecolor=INK, zorder=6
     )
-    axes.axhline(best.loss + best.noise, color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.axhline(best.loss + best.noise, color=FAINT, linewidth=0.8, linestyle=(0, (1, 2)))
     axes.set_xlabel(
         wrapped(say("share of {domain} [%], the rest {other}", domain=surface.domains[0], other=surface.domains[1]), 60)
     )
     axes.set_ylabel(_loss_label(surface, best))
-    _key(figure, has_line=True, is_dashed=True)
+    _key(figure, has_line=True, is_dotted=True)
 
 
 def _bars(figure: Figure, surface: MixtureSurface, best: Optimum) -> None:
@@ -157,14 +173,14 @@ def _loss_label(surface: MixtureSurface, best: Optimum) -> str:
     return wrapped(text, 44)
 
 
-def _key(figure: Figure, has_line: bool, is_dashed: bool = False) -> None:
+def _key(figure: Figure, has_line: bool, is_dotted: bool = False) -> None:
     """What the signs mean; bars have their own."""
     reference = Line2D([], [], marker="D", linestyle="", color=PALETTE[1], markeredgecolor="white", markersize=7)
     shown = [(reference, say("reference"))]
     if has_line:
         star = Line2D([], [], marker="*", linestyle="", color=PALETTE[5], markeredgecolor=INK, markersize=12)
         ring = Line2D([], [], marker="o", linestyle="", color="white", markeredgecolor=INK, markersize=5)
-        alike = Line2D([], [], color=FAINT, linewidth=1.6, linestyle=(0, (4, 3)) if is_dashed else "-")
+        alike = Line2D([], [], color=FAINT, linewidth=1.6, linestyle=(0, (1, 2)) if is_dotted else "-")
         shown += [(star, say("best")), (ring, say("tried")), (alike, say("within one run's noise of the best"))]
     else:
         bar = Line2D([], [], color=PALETTE[4], linewidth=7)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from analysis.contrasts.curves import Curve, measured_curve
-from analysis.contrasts.fit import Fit
+from analysis.contrasts.fit import Fit, HeldOut
 from analysis.page.labels import count_text
 from analysis.page.language import say
-from analysis.page.table import number_text
 from analysis.runs.points import Study
 
 NEARLY_HALF = 0.501
@@ -50,5 +50,12 @@ def last_doubling(study: Study, fits: Sequence[Fit]) -> str:
     test = fit.held_out[-1]
     return say(
         "{sentence}; the held-out {tokens} tokens were predicted within {error}.",
-        sentence=text, tokens=count_text(test.tokens), error=f"{number_text(100 * abs(test.error), 2)} %",
+        sentence=text, tokens=count_text(test.tokens), error=error_text(test),
     )  # fmt: skip
+
+
+def error_text(test: HeldOut) -> str:
+    """How far off a prediction was, to as many places as its interval is wide; never nothing at all."""
+    wide = 100 * (test.predicted.hi - test.predicted.lo) / test.loss
+    places = max(1, 1 - math.floor(math.log10(wide))) if 0 < wide < math.inf else 1
+    return f"{max(10.0**-places, 100 * abs(test.error)):.{places}f} %"

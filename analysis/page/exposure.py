@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from analysis.page.labels import percent_text
+from analysis.page.labels import count_text, percent_text
 from analysis.page.language import listed, say
-from analysis.page.table import Cell, Table
+from analysis.page.table import Cell, Table, number_text
 from analysis.runs.points import Study
 from analysis.runs.recipes import Recipe
 from analysis.runs.run import Run
@@ -14,6 +14,8 @@ from analysis.runs.run import Run
 MIN_CHANGE = 0.002
 """A weight that changes by less is rounding."""
 MAX_REASONS = 4
+ROUNDING = 0.01
+"""Of an epoch."""
 
 
 def ledger_table(study: Study) -> Table:
@@ -132,6 +134,24 @@ def displacement_table(study: Study) -> Table | None:
         return None
     columns = (say("recipe"), say("rose"), say("fell"), say("share of the mixture moved"))
     return Table("displacement", columns, tuple(rows))
+
+
+def repeats_at(study: Study, recipe: Recipe, tokens: float) -> list[str]:
+    """What a budget would repeat of the documents there are, where the runs of the recipe repeated none of it."""
+    run = _largest_run(study, recipe)
+    if run is None or run.ledger is None:
+        return []
+    times = tokens / run.ledger.tokens
+    return [
+        say(
+            "at {tokens} tokens {recipe} would see {domain} {epochs} times, of which its runs saw at most {most}: "
+            "their curves know of no repeats, which are worth less",
+            tokens=count_text(tokens), recipe=recipe.label, domain=domain, epochs=number_text(times * seen.epochs, 2),
+            most=number_text(seen.epochs, 2),
+        )
+        for domain, seen in run.ledger.domains.items()
+        if seen.epochs <= 1 + ROUNDING < times * seen.epochs
+    ]  # fmt: skip
 
 
 def _largest_run(study: Study, recipe: Recipe) -> Run | None:

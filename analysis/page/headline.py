@@ -9,7 +9,7 @@ from analysis.contrasts.contrast import Contrast, Decision, compare
 from analysis.contrasts.fit import Fit, HeldOut
 from analysis.contrasts.ranking import MANY, Ranking, none_of, unknown
 from analysis.fitting.result import Estimate
-from analysis.page.doubling import last_doubling
+from analysis.page.doubling import error_text, last_doubling
 from analysis.page.labels import count_text
 from analysis.page.language import listed, say
 from analysis.page.table import estimate_text, number_text
@@ -55,17 +55,15 @@ def _main_pair(study: Study, ranking: Ranking) -> tuple[Recipe, Recipe]:
 
 def _undecided(ranking: Ranking, lack: str, main: Contrast) -> str:
     """What was measured, where nothing is known of how much of it is chance."""
-    best = ranking.rows[0].recipe
-    other = main.a if main.b == best else main.b
-    gap = next(row.gap for row in ranking.rows if row.recipe == other)
-    assert gap is not None
+    best, second = (row.recipe for row in ranking.rows[:2])
+    gaps = {row.recipe: number_text(row.gap.value, 2) for row in ranking.rows if row.gap}
     told = {
         "lack": unknown(lack),
         "tokens": count_text(ranking.tokens),
         "best": best,
         "domain": ranking.target,
-        "gap": number_text(gap.value, 2),
-        "other": other,
+        "gap": gaps[second],
+        "other": second,
         "once": say(", measured once each") if lack == "no_repeated_seeds" else "",
     }
     if len(ranking.rows) == 2:
@@ -74,9 +72,16 @@ def _undecided(ranking: Ranking, lack: str, main: Contrast) -> str:
             "{other}{once}; repeat both with other seeds.",
             **told,
         )
+    reference = main.a if main.b == best else main.b
+    beside = (
+        say(" and {gap} below the reference ({other})", gap=gaps[reference], other=reference)
+        if reference != second
+        else ""
+    )
     return say(
-        "Cannot tell {lack}: at {tokens} tokens {best} had the lowest loss on {domain}, {gap} nats per token below "
-        "{other}{once}; repeat the best few with other seeds.",
+        "Cannot tell {lack}: at {tokens} tokens {best} had the lowest loss on {domain}, {gap} nats per token below the "
+        "next ({other}){beside}{once}; repeat the best few with other seeds.",
+        beside=beside,
         **told,
     )
 
@@ -95,7 +100,7 @@ def _best_of_many(ranking: Ranking, main: Contrast) -> str:
             none=none_of(count - 1), recipe=last.recipe, gap=estimate_text(last.gap), **told,
         )  # fmt: skip
     other = main.a if main.b == best else main.b
-    worth = _with_crossing(_worth(main), main) if main.decision is not Decision.CANNOT_TELL else None
+    worth = _with_crossing(worth_text(main), main) if main.decision is not Decision.CANNOT_TELL else None
     if len(leaders) == 1:
         second, gap = ranking.rows[1].recipe, ranking.rows[1].gap
         text = say("Of {count} recipes, {best} is best on {domain}", **told)
@@ -157,46 +162,46 @@ def pair_sentence(c: Contrast) -> str:
     assert c.gap is not None
     if c.decision is Decision.CANNOT_TELL:
         text = say(
-            "Cannot tell whether {a} or {b} is better on {domain} at {tokens} tokens: the gap is {gap} nats per token",
+            "Cannot tell whether {a} or {b} is better on {domain} at {tokens} tokens: the gap is {gap} {unit}",
             a=c.a, b=c.b, domain=c.domain, tokens=count_text(c.tokens or 0), gap=estimate_text(c.gap),
+            unit=c.unit_text,
         )  # fmt: skip
         if c.multiplier is None or not (math.isfinite(c.multiplier.value) and c.multiplier.value > 0):
             return text
         return say(
-            "{sentence}, and a token of the first is worth {times} tokens of the second (95 % interval {range})",
-            sentence=text, times=_times(c.multiplier), range=_range(c.multiplier),
+            "{sentence}, and a token of the first is worth {times} tokens of the second ({interval})",
+            sentence=text, times=_times(c.multiplier), interval=_interval(c.multiplier),
         )  # fmt: skip
     better = c.a if c.decision is Decision.A_BETTER else c.b
-    return say("{better} is better on {domain}: {worth}", better=better, domain=c.domain, worth=_worth(c))
+    return say("{better} is better on {domain}: {worth}", better=better, domain=c.domain, worth=worth_text(c))
 
 
-def _worth(c: Contrast) -> str:
+def worth_text(c: Contrast) -> str:
     """What the better recipe of a decided contrast is worth, as seen from it: "it reaches ..."."""
     assert c.gap is not None
     is_a = c.decision is Decision.A_BETTER
     gap = Estimate(-c.gap.value, -c.gap.hi, -c.gap.lo) if is_a else c.gap
-    told = {"worse": c.b if is_a else c.a, "gap": estimate_text(gap), "tokens": count_text(c.tokens or 0)}
+    told = {"worse": c.b if is_a else c.a, "gap": estimate_text(gap), "unit": c.unit_text}
+    told["tokens"] = count_text(c.tokens or 0)
     if c.multiplier is None:
         return say(
-            "at equal tokens its loss is {gap} nats per token lower than that of {worse}, at {tokens} tokens; of one "
+            "at equal tokens its loss is {gap} {unit} lower than that of {worse}, at {tokens} tokens; of one "
             "size there is no curve",
             **told,
         )
     m = c.multiplier if is_a else inverse(c.multiplier)
     if not m.value > 1:  # the curves do not pass through the mean losses that decide
-        return say(
-            "at equal tokens its loss is {gap} nats per token lower than that of {worse}, at {tokens} tokens", **told
-        )
+        return say("at equal tokens its loss is {gap} {unit} lower than that of {worse}, at {tokens} tokens", **told)
     if not math.isfinite(m.lo):
         return say(
             "no measured amount of {worse} reaches the loss that it has at its smallest size, and at equal tokens its "
-            "loss is {gap} nats per token lower",
+            "loss is {gap} {unit} lower",
             **told,
         )
     text = say(
-        "it reaches the loss that {worse} has at {tokens} tokens with {times} times fewer tokens (95 % interval "
-        "{range}), and at equal tokens its loss is {gap} nats per token lower",
-        times=_times(m), range=_range(m), **told,
+        "it reaches the loss that {worse} has at {tokens} tokens with {times} times fewer tokens ({interval}), and at "
+        "equal tokens its loss is {gap} {unit} lower",
+        times=_times(m), interval=_interval(m), **told,
     )  # fmt: skip
     if c.growth is None or c.at_smallest is None:
         return text
@@ -223,16 +228,14 @@ def _times(m: Estimate) -> str:
     return f"{m.value:.2f}" if math.isfinite(m.value) else say("more than {lo}", lo=f"{m.lo:.2f}")
 
 
-def _range(m: Estimate) -> str:
+def _interval(m: Estimate) -> str:
     has_lo, has_hi = math.isfinite(m.lo) and m.lo > 0, math.isfinite(m.hi)
     lo, hi = f"{m.lo:.2f}", f"{m.hi:.2f}"
     if has_lo and has_hi:
-        return say("{lo} to {hi}", lo=lo, hi=hi)
-    return say("above {lo}", lo=lo) if has_lo else say("below {hi}", hi=hi) if has_hi else say("without limit")
-
-
-def _percent(share: float) -> str:
-    return f"{number_text(100 * abs(share), 2)} %"
+        return say("95 % interval {lo} to {hi}", lo=lo, hi=hi)
+    if not (has_lo or has_hi):
+        return say("no interval")
+    return say("95 % interval above {lo}", lo=lo) if has_lo else say("95 % interval below {hi}", hi=hi)
 
 
 def test_sentence(study: Study, fits: Sequence[Fit]) -> str | None:
@@ -257,7 +260,7 @@ def test_sentence(study: Study, fits: Sequence[Fit]) -> str | None:
 
 def _verdict(test: HeldOut) -> str:
     """A prediction whose interval misses the measurement is a miss, however close."""
-    told = {"error": _percent(test.error), "side": _side(test)}
+    told = {"error": error_text(test), "side": _side(test)}
     if _is_inside(test):
         return say("within {error}{side}", **told)
     return say("missed by {error}, beyond its interval{side}", **told)
@@ -267,7 +270,9 @@ def _side(test: HeldOut) -> str:
     """Where the runs lie, if several and all on one side of the prediction."""
     if test.num_runs < 2 or 0 < test.num_above < test.num_runs:
         return ""
-    return say(" (all runs above)") if test.num_above else say(" (all runs below)")
+    if test.num_above:
+        return say(" (all measured losses lie above the prediction)")
+    return say(" (all measured losses lie below the prediction)")
 
 
 def _is_inside(test: HeldOut) -> bool:

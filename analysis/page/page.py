@@ -22,6 +22,9 @@ from analysis.sections.section import Drawing, Section
 
 HEADLINE = "headline"
 
+NO_QUESTION = "What loss does this run reach?"
+"""That of `conf/run.yaml`: who leaves it has not asked."""
+
 OF_TASKS = (
     "downstream",
     "task_demand",
@@ -69,6 +72,15 @@ class Page:
     lead: Drawn
     parts: tuple[Part, ...]
     note: str | None = None
+
+    @property
+    def question(self) -> str:
+        """What was asked; where nothing was, what the answer is of."""
+        if self.study.question != NO_QUESTION:
+            return self.study.question
+        if self.results.downstream is not None:
+            return say("How well do the models do on the tasks?")
+        return say("What loss do these runs reach?")
 
     @property
     def figures(self) -> tuple[Drawn, ...]:

@@ -46,6 +46,10 @@ class Rough(float):
     """A part of a whole of which chance is not known: on paper to two places, in full for programs."""
 
 
+class Brief(float):
+    """A number of which chance is not known: on paper to two digits, in full for programs."""
+
+
 class Probability(float):
     """A probability: on paper to two places and never 0 or 1, in full for programs."""
 
@@ -117,6 +121,8 @@ def cell_text(cell: Cell) -> str:
         return f"{cell:.3f}"
     if isinstance(cell, Rough):
         return f"{cell:.2f}"
+    if isinstance(cell, Brief):
+        return number_text(cell, 2)
     if isinstance(cell, Probability):
         return chance(cell)
     if isinstance(cell, Cost):
@@ -153,17 +159,18 @@ def estimate_text(estimate: Estimate) -> str:
     if math.isfinite(lo) and math.isfinite(hi) and lo != nothing != hi:
         nearest = min(abs(lo - nothing), abs(hi - nothing))
         places = max(places, min(places + 2, math.ceil(-math.log10(2 * nearest))))
+    is_tiny = places > 6 and max(map(abs, ends)) < 1e-4
     places = min(6, places)
 
     def text(end: float) -> str:
         if not math.isfinite(end):
             return say("no limit")
-        return f"{end:.3g}" if abs(end) >= 1e7 else f"{round(end, places) + 0.0:,.{places}f}"  # no -0.000
+        return f"{end:.3g}" if is_tiny or abs(end) >= 1e7 else f"{round(end, places) + 0.0:,.{places}f}"  # no -0.000
 
     if isinstance(estimate, Multiplier) and lo <= 0:  # a multiplier has no lower end than 0
         lo = -math.inf
     if not (math.isfinite(lo) or math.isfinite(hi)):
-        return say("{value} (no interval)", value=text(value))
+        return say("{value} (no interval)", value=number_text(value, 3))
     if isinstance(estimate, Multiplier) and not math.isfinite(lo):
         return say("{value} (below {hi})", value=text(value), hi=text(hi))
     if isinstance(estimate, Multiplier) and not math.isfinite(hi):

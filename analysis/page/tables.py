@@ -13,7 +13,7 @@ from analysis.contrasts.ranking import Ranking
 from analysis.fitting.result import Estimate
 from analysis.page.labels import count_text, flops_text, percent_text
 from analysis.page.language import say
-from analysis.page.table import Cell, Multiplier, Probability, Table
+from analysis.page.table import Brief, Cell, Multiplier, Probability, Table
 from analysis.runs.points import Study
 from analysis.runs.run import Run
 
@@ -21,22 +21,30 @@ from analysis.runs.run import Run
 def fit_table(fits: Sequence[Fit], full_fits: Sequence[Fit] = ()) -> Table:
     """One row per recipe and domain: parameters with intervals.
 
-    full_fits: those to all points that contrasts rest on, in rows of their own.
+    full_fits: those to all points that contrasts rest on, in rows of their own, in the order of `fits`.
     """
+    order = {(fit.recipe, fit.domain): i for i, fit in enumerate(fits)}
+    full = sorted(full_fits, key=lambda fit: order.get((fit.recipe, fit.domain), len(order)))
     rows: list[tuple[Cell, ...]] = [
         (
             fit.recipe,
             fit.domain,
             *(fit.params.get(name) for name in ("E", "B", "beta")),
-            say("all for contrasts") if any(fit is full for full in full_fits) else say("not held out"),
+            fitted_to,
             fit.status.name.lower(),
             fit.num_points,
             fit.num_trunks,
         )
-        for fit in (*fits, *full_fits)
+        for fit, fitted_to in (*((fit, _fitted_to(fit)) for fit in fits), *((fit, say("all sizes")) for fit in full))
     ]
     named = (say("fitted to"), say("status"), say("points"), say("trunks"))
     return Table("fits", (say("recipe"), say("domain"), "E", "B", "beta", *named), tuple(rows))
+
+
+def _fitted_to(fit: Fit) -> str:
+    if len(fit.held_out) > 1:
+        return say("all but the {count} held-out sizes", count=len(fit.held_out))
+    return say("all but the held-out size") if fit.held_out else say("all sizes")
 
 
 def held_out_table(fits: Sequence[Fit]) -> Table:
@@ -45,7 +53,7 @@ def held_out_table(fits: Sequence[Fit]) -> Table:
     for fit in fits:
         if fit.held_out:
             test = fit.held_out[-1]
-            rows.append((fit.recipe, fit.domain, test.tokens, test.loss, test.predicted, 100 * test.error))
+            rows.append((fit.recipe, fit.domain, test.tokens, test.loss, test.predicted, Brief(100 * test.error)))
     columns = (
         say("recipe"),
         say("domain"),
@@ -185,7 +193,7 @@ def ranking_table(study: Study, ranking: Ranking) -> Table:
     for place, row in enumerate(ranking.rows, start=1):
         losses = [_known(row.losses[domain]) for domain in shown]
         told = None if row.gap is None or ranking.lack else row.is_told_from_best
-        rows.append((place, row.recipe, losses[0], _known(row.gap) if row.gap else None, told, *losses[1:]))
+        rows.append((place, row.recipe, losses[0], _known(row.gap, Brief) if row.gap else None, told, *losses[1:]))
     columns = (
         say("place"),
         say("recipe"),
@@ -197,9 +205,9 @@ def ranking_table(study: Study, ranking: Ranking) -> Table:
     return Table("ranking", columns, tuple(rows))
 
 
-def _known(estimate: Estimate) -> Cell:
-    """The value alone where the interval has no ends."""
-    return estimate if math.isfinite(estimate.lo) or math.isfinite(estimate.hi) else estimate.value
+def _known(estimate: Estimate, bare: type[float] = float) -> Cell:
+    """The value alone, as a `bare`, where the interval has no ends."""
+    return estimate if math.isfinite(estimate.lo) or math.isfinite(estimate.hi) else bare(estimate.value)
 
 
 def dose_table(dose: DoseResponse) -> Table:
@@ -215,9 +223,9 @@ def dose_table(dose: DoseResponse) -> Table:
                     at.text,
                     at.recipe,
                     _known(at.loss) if at.loss else None,
-                    _known(gap) if gap else None,
+                    _known(gap, Brief) if gap else None,
                     _known(m) if at.effect and (m := _multiplier(at.effect.multiplier)) else None,
-                    _known(step) if step else None,
+                    _known(step, Brief) if step else None,
                     step.lo > 0 or step.hi < 0 if step and math.isfinite(step.lo) else None,
                 )
             )

@@ -21,7 +21,11 @@ from analysis.runs.run_table import RunTable
 from analysis.runs.table_checks import check_rows
 
 NAMES: Mapping[str, tuple[str, ...]] = {
-    "N": ("N", "params", "num_params", "n_params", "parameters", "num_parameters", "model_size"),
+    "N": (
+        *("N", "params", "num_params", "n_params", "parameters", "num_parameters", "n_parameters", "model_size"),
+        *("param_count", "parameter_count", "total_params", "total_parameters", "model_params", "model_parameters"),
+        *("non_embedding_params", "non_embedding_parameters", "num_non_embedding_params", "n_non_embedding_params"),
+    ),
     "D": ("D", "tokens", "num_tokens", "n_tokens", "train_tokens", "training_tokens"),
     "U": ("U", "unique_tokens", "num_unique_tokens"),
     "C": ("C", "flops", "flop", "compute", "training_flops", "training_flop"),
@@ -129,7 +133,7 @@ def read_table(
         if column is not None:
             named[key] = column
     for condition in where:
-        raw = raw.where(_met(raw, condition))
+        raw = raw.where(_met(raw, named, condition))
         if not len(raw.row):
             raise AnalysisError(f"{raw.source}: no row has {condition}")
     raw = _without_trajectories(raw, where)
@@ -146,6 +150,7 @@ def read_table(
     identity = _place(raw, named, "run")
     run = raw.texts(identity, "run") if identity else np.array([f"row {i}" for i in raw.row], dtype=np.str_)
     unit = _place(raw, named, "trunk")
+    units = _units(raw, unit, run)
     seed = _place(raw, named, "seed")
     recipe, step = _place(raw, named, "recipe"), _place(raw, named, "step")
     empty = np.full(len(y), "", dtype=np.str_)
@@ -153,13 +158,13 @@ def read_table(
         columns=amounts | ({"w": weights} if weights is not None else {}),
         y=y,
         recipe=raw.texts(recipe, "recipe") if recipe else empty,
-        run=_units(raw, unit, run),
+        run=units,
         seed=np.array(["" if c is None else str(c) for c in raw.columns[seed]], dtype=np.str_) if seed else empty,
         row=raw.row,
         response=place,
         domains=domains,
         source=raw.source,
-        identity=run if identity else None,
+        identity=run if identity else units if unit and len(np.unique(units)) == len(units) else None,
         step=step if step and len(set(map(str, raw.columns[step]))) > 1 else "",
         unread=() if recipe else _like_recipes(raw, [p for p in (place, identity, unit, seed) if p], amounts),
     )
@@ -330,13 +335,19 @@ def _one_unit(raw: RawTable) -> None:
                 )
 
 
-def _met(raw: RawTable, condition: str) -> NDArray[np.bool_]:
-    """The rows that meet column=value, or another comparison; as numbers where both sides are."""
+def _met(raw: RawTable, named: Mapping[str, str], condition: str) -> NDArray[np.bool_]:
+    """The rows that meet column=value, or another comparison; as numbers where both sides are.
+
+    A letter, as messages name columns, stands for its column where no column has that name.
+    """
     sign = next((sign for sign in COMPARISONS if sign in condition), None)
     if sign is None:
         raise AnalysisError(f"--where must be column=value (or !=, <, >, <=, >=), got {condition!r}")
     name, _, wanted = condition.partition(sign)
-    cells = raw.column(name.strip(), f"of --where {condition}")
+    name = name.strip()
+    if name not in raw.columns and name in NAMES:
+        name = _place(raw, named, name) or name
+    cells = raw.column(name, f"of --where {condition}")
     return np.array([_compare(cell, sign, wanted.strip()) for cell in cells])
 
 

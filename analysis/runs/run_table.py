@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.laws.law import Array, Columns
+
+NOT_NATS = re.compile("bpb|bits|ppl|perplexity|err", re.IGNORECASE)
+"""In the name of a column, units that stand there themselves."""
 
 
 @dataclass(frozen=True, eq=False)  # told apart by identity: its arrays have no one truth value
@@ -44,6 +48,11 @@ class RunTable:
         rest = {name: getattr(self, name)[chosen] for name in ("y", "recipe", "run", "seed", "row")}
         identity = None if self.identity is None else self.identity[chosen]
         return replace(self, columns=columns, identity=identity, **rest)
+
+    @property
+    def unit(self) -> str:
+        """The unit of the response where its name says one, such as bits_per_byte; empty for nats per token."""
+        return self.response if NOT_NATS.search(self.response) else ""
 
     @property
     def num_runs(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +21,13 @@ MAX_FLOPS_OFF = 100.0
 RISE_ERRORS = 2.0
 MANY_CHECKPOINTS = 5
 """So few D of one N and seed are also trained apart, in equal steps."""
+RISING = re.compile(
+    r"(?<![a-z])(acc|accuracy|f1|em|exact_?match|bleu|rouge\w*|mcc|auc|auroc|pass(@|_at_)\d+|precision|recall|scores?|"
+    r"win_?rate|rewards?)(?![a-z])",
+    re.IGNORECASE,
+)
+FALLING = re.compile("loss|nll|err|ppl|perplexity|bits|bpb|^1 ?-|minus", re.IGNORECASE)
+"""In the name of a column: metrics that are better when higher, and what makes a loss of them."""
 WEIGHTS_TOLERANCE = 0.02
 """Weights are published with few decimals: RegMix's sum to 1 within 0.005."""
 
@@ -58,7 +66,17 @@ def check_rows(
 
 
 def check_for(table: RunTable, law: type[Law]) -> None:
-    """Raises AnalysisError where a law needs what the table does not vary."""
+    """Raises AnalysisError where a law cannot be one of these rows, or needs what the table does not vary."""
+    for name in sorted(set(law.columns) - {"w", "recipe", *law.may_be_zero}):
+        if name in table.columns and (table.columns[name] == 0).any():
+            at = int(np.argmax(table.columns[name] == 0))
+            raise AnalysisError(f"{_row(table, at)}: {law.name} needs {name} above 0, got 0{_without_zeros(name)}")
+    if (table.y > law.most).any():
+        at = int(np.argmax(table.y > law.most))
+        raise AnalysisError(
+            f"{_row(table, at)}: {table.response} is {table.y[at]:g}, and {law.name} is a law of shares up to "
+            f"{law.most:g}: per cent? Divide by 100, or write {table.y[at]:g}%"
+        )
     if lacks := not_varied(table, law):
         raise AnalysisError(f"{table.source}: {lacks}")
 
@@ -76,45 +94,63 @@ def not_varied(table: RunTable, law: type[Law]) -> str:
     return ""
 
 
+def check_falls(table: RunTable) -> None:
+    """Raises AnalysisError where the response is a metric that is better when it is higher."""
+    if RISING.search(table.response) and not FALLING.search(table.response):
+        raise AnalysisError(
+            f"{table.source}: {table.response} is a metric that rises, and the lower value is taken for the better: "
+            "name a loss with --loss-column, or a column of the error (1 - accuracy)"
+        )
+
+
 def doubts(table: RunTable, law: type[Law]) -> list[str]:
-    """What is probably not meant, a sentence each: units, recipes taken as one."""
-    at, found = table.columns, []
-    if {"N", "D"} <= set(law.columns):
-        for name, least, what in (("N", 1e3, "parameters"), ("D", 1e4, "tokens")):
-            if at[name].max() < least:
-                found.append(
-                    f"{name} is at most {at[name].max():g}: in millions or billions? The law fits in any unit, "
-                    f"but --at C= and C = 6 N D take {what}"
-                )
-    if law.response == "loss" and any(word in table.response.lower() for word in ("ppl", "perplexity")):
-        found.append(f"{table.response} is exp(loss), and {law.name} is a law of the loss: fit its logarithm")
-    if _are_checkpoints(table):
-        why = f"the column {table.step} looks" if table.step else "equal steps of D look"
+    """What is probably not meant of rows that a law is fitted to, a sentence each: units, recipes taken as one."""
+    found = doubts_of_units(table, law)
+    if why := why_checkpoints(table):
         found.append(
-            f"each of the {len(table)} rows counts as a run of its own, though {why} like checkpoints of a few runs: "
-            "if they are, --cluster COLUMN says which rows share a run; without it intervals are too narrow"
+            f"each of the {len(table)} rows counts as a run of its own, though {why}: if they are, --cluster COLUMN "
+            "says which rows share a run; without it intervals are too narrow"
         )
     for name in table.unread:
         found.append(f"one fit over several values of {name}: are they recipes? --group {name}, or --where {name}=...")
     return found
 
 
-def _are_checkpoints(table: RunTable) -> bool:
-    """Whether rows that each count as a run seem to be points of a few trainings.
+def doubts_of_units(table: RunTable, law: type[Law]) -> list[str]:
+    """Which amounts or losses are probably not in the unit that they are taken for, a sentence each."""
+    at, found = table.columns, []
+    is_small_too = law.response == "metric" or "P" in law.columns or "D" in law.may_be_zero  # of examples
+    for name, least, what in (("N", 1e3, "parameters"), ("D", 1e4, "tokens")):
+        if name in law.columns and not is_small_too and at[name].max() < least:
+            flops = f", and C = 6 N D takes {what}" if {"N", "D"} <= set(law.columns) else ""
+            found.append(
+                f"{name} is at most {at[name].max():g}: in millions or billions? The law fits in any unit, but what is "
+                f"said of {what} is then in that unit, as is --at{flops}"
+            )
+    if law.response == "loss" and any(word in table.response.lower() for word in ("ppl", "perplexity")):
+        found.append(f"{table.response} is exp(loss), and {law.name} is a law of the loss: fit its logarithm")
+    return found
+
+
+def why_checkpoints(table: RunTable) -> str:
+    """What makes rows that each count as a run seem to be points of a few trainings; empty where nothing does.
 
     Runs trained apart have D on any grid, and seeds in common. Points of one training have a column that says which
     step they are, or D in equal steps; so it takes one of these, in all curves of equal recipe, N and seed.
     """
     if table.identity is not None or table.num_clusters < len(table) or "D" not in table.columns:
-        return False
+        return ""
     named = [table.recipe, table.seed, *(table.columns[name] for name in ("N", "w") if name in table.columns)]
     curves: dict[str, list[float]] = {}
     for key, tokens in zip(zip(*named, strict=True), table.columns["D"].tolist(), strict=True):
         curves.setdefault(str(key), []).append(tokens)
     if min(len(set(sizes)) for sizes in curves.values()) < MANY_CHECKPOINTS:
-        return False
+        return ""
     steps = [np.diff(np.unique(sizes)) for sizes in curves.values()]
-    return bool(table.step) or all(np.ptp(step) <= 0.02 * step.mean() for step in steps)
+    if table.step:
+        return f"the column {table.step} looks like checkpoints of a few runs"
+    is_even = all(np.ptp(step) <= 0.02 * step.mean() for step in steps)
+    return "equal steps of D look like checkpoints of a few runs" if is_even else ""
 
 
 def rises(table: RunTable) -> bool:
@@ -141,7 +177,12 @@ def _numbers(table: RunTable, name: str, values: Array, above: float | None) -> 
     if np.isnan(values[at]):
         raise AnalysisError(f"{_row(table, at)}: {name} is missing or NaN; leave such rows out with --where '{name}!='")
     wanted = "a finite number" if above is None else f"a finite number above {above:g}"
-    raise AnalysisError(f"{_row(table, at)}: {name} must be {wanted}, got {values[at]:g}")
+    remedy = _without_zeros(name) if name in table.columns and values[at] == 0 else ""
+    raise AnalysisError(f"{_row(table, at)}: {name} must be {wanted}, got {values[at]:g}{remedy}")
+
+
+def _without_zeros(name: str) -> str:
+    return f"; leave such rows out with --where '{name}>0'"
 
 
 def _sums_to_one(table: RunTable) -> None:
@@ -189,9 +230,11 @@ def _once_each(table: RunTable, identity: NDArray[np.str_] | None, rest: Sequenc
         key = (str(table.recipe[i]), *who, *at)
         if key in seen:
             name = f"run {str(identity[i])!r}" if identity is not None else "the same run"
+            is_told = identity is not None or table.seed[i]
+            remedy = "" if is_told else "; if these are repetitions, a column named seed tells them apart"
             raise AnalysisError(
                 f"{_row(table, i)}: {name} is there before, with the same amounts, in row {table.row[seen[key]]}: "
-                "a run counts once"
+                f"a run counts once{remedy}"
             )
         seen[key] = i
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
 from analysis.contrasts.contrast import Contrast
 from analysis.contrasts.contrast_words import crossing_text
-from analysis.contrasts.verdict import Decision
+from analysis.contrasts.verdict import Decision, reason_text
 from analysis.page import figures, tables
 from analysis.page.answer import Answer
 from analysis.page.decision_figures import MAX_ROWS, forest_figure
@@ -50,13 +51,18 @@ def section(study: Study, results: Answer) -> Section | None:
 
 
 def _intervals(contrasts: Sequence[Contrast]) -> str:
-    """What the intervals are, and whether seeds pair the recipes."""
-    if {c.reason for c in contrasts} & {"no_repeated_seeds", "too_few_repeated_seeds"}:
-        return say("Without repeated seeds there is none, and no interval.")
+    """What the intervals are, or why there are none, and whether seeds pair the recipes."""
+    lack = next((c.reason for c in contrasts if c.reason in ("no_repeated_seeds", "too_few_repeated_seeds")), None)
+    if lack and not _have_intervals(contrasts):
+        return say("{why} Hence there are no intervals, and no recipe is called better.", why=reason_text(lack))
     pairs = max(c.num_pairs for c in contrasts)
     if pairs:
         return say("Intervals are 95 %, each on its own. Recipes are paired by their {count} seeds.", count=pairs)
     return say("Intervals are 95 %, each on its own.")
+
+
+def _have_intervals(contrasts: Sequence[Contrast]) -> bool:
+    return any(c.gap is not None and math.isfinite(c.gap.lo) for c in contrasts)
 
 
 def _crossings(contrasts: Sequence[Contrast]) -> list[str]:
@@ -78,6 +84,11 @@ def _drawings(study: Study, results: Answer, on_target: Sequence[Contrast]) -> l
             "The gap of each contrast on {domain} and its token multiplier, with 95 % intervals; grey: cannot tell.",
             domain=study.target,
         )
+        if not _have_intervals(on_target):
+            caption = say(
+                "The gap of each contrast on {domain} and its token multiplier; no interval is known.",
+                domain=study.target,
+            )
         if len(references) == 1:
             caption += " " + say("A is the recipe of the row, B is {b}.", b=next(iter(references)))
         if len(on_target) > MAX_ROWS:

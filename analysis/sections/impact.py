@@ -7,7 +7,7 @@ import math
 from analysis.impact import SEED, Impact, data_impact
 from analysis.page.answer import Answer
 from analysis.page.language import say
-from analysis.page.table import Table, number_text
+from analysis.page.table import Brief, Table
 from analysis.runs.points import Study
 from analysis.sections.section import Section
 
@@ -48,7 +48,7 @@ def impact_table(impact: Impact) -> Table:
         say("share of the variance of the log loss"),
         say("alone it moves the loss by [%]"),
     )
-    rows = tuple((_name(s.factor), s.num_levels, s.share, float(number_text(s.sd, 3))) for s in impact.shares)
+    rows = tuple((_name(s.factor), s.num_levels, s.share, Brief(s.sd)) for s in impact.shares)
     return Table("impact", columns, rows)
 
 

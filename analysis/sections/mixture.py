@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.contrasts.contrast import Contrast
-from analysis.mixtures.figures import mixture_figure
+from analysis.fitting.result import Estimate
+from analysis.mixtures.figures import FAR, far_apart, mixture_figure
 from analysis.mixtures.optimum import Optimum, optimum
 from analysis.mixtures.regression import Skill, regression_names, skills
 from analysis.mixtures.surface import REPETITION_WORTH, MixtureSurface, fit_mixture
@@ -13,7 +14,7 @@ from analysis.mixtures.value import DomainValue, Rate, domain_values, exchange_r
 from analysis.page.answer import Answer
 from analysis.page.labels import count_text
 from analysis.page.language import say
-from analysis.page.table import Table, estimate_text
+from analysis.page.table import Brief, Table, estimate_text
 from analysis.runs.points import Study
 from analysis.sections.section import Drawing, Section
 
@@ -38,13 +39,18 @@ def section(study: Study, results: Answer) -> Section | None:
         domain=study.target,
         tokens=count_text(best.tokens),
     )
+    if far_apart(surface):
+        caption += " " + say(
+            "Dashed curve: between mixtures tried more than {percent} % apart it is the law's alone.",
+            percent=f"{100 * FAR:.0f}",
+        )
     shown = (_best_table(surface, best), _value_table(values))
     rate_table = _rate_table(rates)
     is_long = len(rates) > MAX_RATES
     return Section(
         "mixture",
         say("Mixture"),
-        (" ".join([*best_sentences(surface, best), *_against_headline(surface, best, results.main)]),),
+        (" ".join([*best_sentences(surface, best), *_against_headline(study, surface, best, results.main)]),),
         (),
         (Drawing("mixture", caption, mixture_figure(surface, best)),),
         (*shown, *(() if is_long else (rate_table,))),
@@ -111,9 +117,11 @@ def is_pair(surface: MixtureSurface) -> bool:
     return surface.num_mixtures == 2
 
 
-def _against_headline(surface: MixtureSurface, best: Optimum, main: Contrast | None) -> list[str]:
+def _against_headline(study: Study, surface: MixtureSurface, best: Optimum, main: Contrast | None) -> list[str]:
     """How the gap of two mixtures relates to that of the headline, where it is of the same two."""
-    if main is None or main.gap is None or main.tokens is None or not is_pair(surface) or best.is_reference:
+    if best.is_reference or not is_pair(surface) or len(study.recipes) > 2:
+        return []
+    if main is None or main.gap is None or main.tokens is None:
         return []
     return [
         say(
@@ -184,34 +192,38 @@ def _skill_sentence(compared: Sequence[Skill]) -> str:
 def _best_table(surface: MixtureSurface, best: Optimum) -> Table:
     columns = (
         say("domain"),
-        say("reference weight"),
-        say("best weight"),
-        say("as good from"),
-        say("as good to"),
+        say("reference weight [%]"),
+        say("best weight [%]"),
+        say("as good from [%]"),
+        say("as good to [%]"),
         say("epochs at best"),
     )
     rows = tuple(
         (
             domain,
-            best.reference[domain],
-            estimate if estimate.lo < estimate.hi else estimate.value,
-            *best.alike[domain],
-            round(best.epochs[domain], 3),
+            Brief(100 * best.reference[domain]),
+            _in_percent(estimate) if estimate.lo < estimate.hi else Brief(100 * estimate.value),
+            *(Brief(100 * weight) for weight in best.alike[domain]),
+            Brief(best.epochs[domain]),
         )
         for domain, estimate in best.weights.items()
     )
     return Table("best_mixture", columns, rows)
 
 
+def _in_percent(share: Estimate) -> Estimate:
+    return Estimate(100 * share.value, 100 * share.lo, 100 * share.hi)
+
+
 def _value_table(values: Sequence[DomainValue]) -> Table:
     columns = (
         say("domain"),
-        say("weight"),
-        say("epochs"),
-        say("loss bought by 10 % more of it"),
-        say("by 10 % of the budget more, all of it"),
+        say("reference weight [%]"),
+        say("epochs at the reference"),
+        say("10 % more of its tokens, at the reference mixture, lower the loss by [nats per token]"),
+        say("10 % more budget, all of it on this domain, lowers the loss by [nats per token]"),
     )
-    rows = tuple((v.domain, v.weight, round(v.epochs, 3), v.own, v.budget) for v in values)
+    rows = tuple((v.domain, Brief(100 * v.weight), Brief(v.epochs), v.own, v.budget) for v in values)
     return Table("marginal_value", columns, rows)
 
 

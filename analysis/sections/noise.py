@@ -5,7 +5,7 @@ from __future__ import annotations
 from analysis.downstream.tables import noise_table
 from analysis.page.answer import Answer
 from analysis.page.language import say
-from analysis.page.table import Cell, Table
+from analysis.page.table import Brief, Cell, Table
 from analysis.runs.points import Study
 from analysis.sections.section import Section
 
@@ -55,6 +55,6 @@ def _table(study: Study, results: Answer) -> Table:
     for domain in study.domains:
         noise = next((fit.noise for fit in results.fits if fit.domain == domain), None)
         if noise is not None and noise.degrees >= 1:
-            rows.append((domain, 100 * noise.sd, noise.degrees))
+            rows.append((domain, Brief(100 * noise.sd), noise.degrees))
     columns = (say("domain"), say("standard deviation of a run [% of loss]"), say("degrees of freedom"))
     return Table("noise", columns, tuple(rows))

@@ -122,6 +122,7 @@ def _of_runs(
     from dataclasses import replace
 
     from analysis.contrasts.contrast import compare
+    from analysis.page.exposure import repeats_at
     from analysis.runs.logs import AnalysisError
     from analysis.runs.points import build_study
     from analysis.runs.records import read_runs
@@ -139,13 +140,17 @@ def _of_runs(
         if size is not None and sizes != {size}:
             have = ", ".join(f"{each:,}" for each in sorted(sizes))
             raise AnalysisError(f"--at N must be the size of the recipes ({have}), got {size:g}")
-    return compare(study, first, second, domain, at=[tokens for _, tokens in at])
+    found = compare(study, first, second, domain, at=[tokens for _, tokens in at])
+    repeats = [note for _, tokens in at for recipe in (first, second) for note in repeats_at(study, recipe, tokens)]
+    return replace(found, notes=(*found.notes, *repeats))
 
 
 def _of_table(table: RunTable, a: str, b: str, match: str, at: Sequence[tuple[float | None, float]]) -> Contrast:
     from analysis.contrasts.table_contrast import compare_table
     from analysis.runs.logs import AnalysisError
+    from analysis.runs.table_checks import check_falls
 
+    check_falls(table)
     names = [str(name) for name in table.by_recipe()]
     if names == [""]:
         raise AnalysisError(f"{table.source}: no column tells recipes apart; name it with --group")

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 OVERRIDE = "report.language="
 """The language may be said as sweeps say their settings."""
+
+
+def as_options(words: Sequence[str]) -> list[str]:
+    """The words of the command line with the language as an option, which may stand anywhere among them."""
+    return [f"--{word}" if word.startswith(OVERRIDE) else word for word in words]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--language", choices=LANGUAGES, help="of the page and its figures (default: en); also report.language=zh"
     )
+    parser.add_argument(f"--{OVERRIDE[:-1]}", dest="override", help=argparse.SUPPRESS)
     parser.add_argument(
         "--publish",
         nargs="?",
@@ -31,13 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
     from analysis.report import report
     from analysis.runs.logs import AnalysisError
 
-    places = [word for word in arguments.runs if not word.startswith(OVERRIDE)]
-    said = [word.removeprefix(OVERRIDE) for word in arguments.runs if word.startswith(OVERRIDE)]
-    language = arguments.language or (said[-1] if said else "en")
+    places = arguments.runs
+    language = arguments.language or (arguments.override if arguments.override is not None else "en")
     if language not in LANGUAGES:
         raise AnalysisError(f"report.language must be one of {', '.join(LANGUAGES)}, got {language!r}")
-    if not places:
-        raise AnalysisError("RUNS is needed: a folder with runs, or wandb:entity/project?group=NAME")
     out = arguments.out
     if out is None and (len(places) > 1 or places[0].startswith("wandb:")):
         raise AnalysisError("--out DIR is needed where runs come from a server or from several folders")

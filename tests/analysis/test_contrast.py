@@ -12,11 +12,13 @@ import pytest
 from planted import POOR, RICH, SIZES, demo_trees, mixture_law, spec, write_study
 
 from analysis.contrasts.contrast import Contrast, Decision, compare, contrasts
-from analysis.contrasts.fit import fit_power_law
+from analysis.contrasts.contrast_words import sentences
+from analysis.contrasts.fit import HeldOut, fit_power_law
 from analysis.contrasts.noise import noise_of
-from analysis.fitting.result import Status
+from analysis.fitting.result import Estimate, Status
 from analysis.laws.power import PowerLaw
 from analysis.page.answer import Answer, answer
+from analysis.page.doubling import error_text
 from analysis.page.tables import fit_table
 from analysis.runs.points import Study, build_study
 from analysis.runs.records import read_runs
@@ -299,7 +301,10 @@ def test_a_law_that_the_points_do_not_settle_is_not_used_and_said(
     assert found.main.method == "interpolation between measured sizes"
     assert any("do not settle a power law" in note for note in found.main.notes)
     rows = fit_table(found.fits, found.full_fits).texts
-    assert [row[5] for row in rows].count("all for contrasts") == 4
+    held_out, full = rows[: len(found.fits)], rows[len(found.fits) :]
+    assert {row[5] for row in held_out} == {"all but the held-out size"}
+    assert {row[5] for row in full} == {"all sizes"}
+    assert [row[:2] for row in full] == [row[:2] for row in held_out]
 
 
 # ---- crossings, budgets, probabilities, pairs ------------------------------------------------------
@@ -337,7 +342,30 @@ def test_the_test_says_where_all_held_out_runs_lie_on_one_side(tmp_path: Path) -
 
     said = answered(tmp_path / "off", demo_trees(), loss=loss).test
     assert said is not None
-    assert said.count("(all runs below)") == 2
+    assert said.count("(all measured losses lie below the prediction)") == 2
+
+
+@pytest.mark.parametrize(
+    ("predicted", "loss", "said"),
+    [
+        ((3.75, 3.69, 3.82), 3.7508, "0.1 %"),
+        ((3.75, 3.69, 3.82), 3.70, "1.4 %"),
+        ((3.0, 2.9999, 3.0001), 3.001, "0.0333 %"),
+    ],
+)
+def test_an_error_has_no_more_places_than_the_interval_of_its_prediction(
+    predicted: tuple[float, float, float], loss: float, said: str
+) -> None:
+    assert error_text(HeldOut(10**6, 3, loss, Estimate(*predicted), 1)) == said
+
+
+def test_without_repeated_seeds_a_contrast_says_the_same_of_gap_and_multiplier(tmp_path: Path) -> None:
+    found = contrast(tmp_path, [tree for tree in demo_trees() if tree["seeds"]["init"] == 0])
+    said = sentences(found)[0]
+    assert said.startswith("Cannot tell whether ")
+    assert re.search(
+        r"the gap is -?0\.\d+ \(no interval\) nats per token, .* is worth \d\.\d\d tokens .*\(no interval\)", said
+    )
 
 
 def test_a_crossing_beyond_the_measured_sizes_is_predicted(tmp_path: Path) -> None:

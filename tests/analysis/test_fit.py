@@ -80,6 +80,19 @@ def test_the_unit_of_tokens_changes_B_alone() -> None:
     np.testing.assert_allclose([thousandth.E, thousandth.B, thousandth.beta], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("factor", [1e4, 1e-4])
+def test_the_unit_of_the_loss_changes_E_and_B_alone(factor: float) -> None:
+    points = planted(seed_sd=0.003, point_sd=0.003)
+    ours, other = fit(points), fit([replace(p, loss=factor * p.loss) for p in points])
+    assert other.status is ours.status
+    for name, times in (("E", factor), ("B", factor), ("beta", 1.0)):
+        one, two = ours.params[name], other.params[name]
+        expected = [times * one.value, times * one.lo, times * one.hi]
+        np.testing.assert_allclose([two.value, two.lo, two.hi], expected, rtol=1e-4)
+    at = np.array([1e5, 1e8])
+    np.testing.assert_allclose(other.interval(at), factor * np.array(ours.interval(at)), rtol=1e-6)
+
+
 def test_the_order_of_points_changes_nothing() -> None:
     points = planted(seed_sd=0.003, point_sd=0.003)
     mixed = points.copy()

@@ -230,8 +230,8 @@ def test_laws_whose_errors_differ_by_chance_are_not_told_apart(sizes: Path, tmp_
     for result in (few, more):
         assert result["best"] is None
         assert [each["may_be_best"] for each in result["comparison"]] == [True, True]
-        assert "cannot be told apart" in result["answer"]
-    assert "fewer than 3 tell nothing" in few["answer"]
+    assert few["answer"].endswith("fewer than 3 runs held out cannot decide; use --hold-out largest:3.")
+    assert "cannot be told apart from" in more["answer"]
     assert "fewer than 3" not in more["answer"]
 
 
@@ -254,6 +254,22 @@ def test_runs_are_counted_as_runs_and_trunks_as_clusters(tmp_path: Path, capsys:
     fit = told(tmp_path, str(tmp_path / "trunks.csv"), "--law", "power")["fits"][0]
     assert (fit["num_points"], fit["num_runs"], fit["num_clusters"]) == (18, 18, 3)
     assert "18 points of 18 runs of 3 clusters" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_rows_far_off_the_law_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int) -> None:
+    rng = np.random.default_rng(3)
+    D = np.geomspace(1e7, 1e10, 30)
+    loss = (2 + 300 * D**-0.33) * np.exp(rng.normal(0, 0.003, 30))
+    loss[4 : 4 + count] *= 10
+    table = tmp_path / "runs.csv"
+    table.write_text("D,loss\n" + "".join(f"{d},{y}\n" for d, y in zip(D, loss, strict=True)))
+    assert main(["fit", str(table), "--law", "power"]) == 0
+    said = capsys.readouterr().out
+    named = re.findall(r"row (\d+): loss is [\d.]+, and the law that fits the others has [\d.]+ there", said)
+    assert set(map(int, named)) <= set(range(5, 5 + count))
+    assert len(named) == min(3, count)
+    assert ("2 more rows lie as far off" in said) == (count == 5)
 
 
 def test_what_is_probably_not_meant_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -337,3 +353,57 @@ def test_help_of_fit_lists_every_law_as_its_class_has_it() -> None:
         law = law_named(name)
         assert (entry.equation, entry.columns, entry.optional) == (law.equation, law.columns, law.optional)
         assert entry.purpose
+
+
+def test_a_law_of_shares_refuses_per_cent_with_the_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    y = [0.9 - 4 / d**0.4 for d in np.geomspace(100, 1e4, 8)]
+    for name, cells in (("share", y), ("percent", [100 * each for each in y]), ("sign", [f"{100 * e}%" for e in y])):
+        rows = [f"{d},{cell}" for d, cell in zip(np.geomspace(100, 1e4, 8), cells, strict=True)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["D,accuracy", *rows]) + "\n")
+    words = ["--law", "ceiling", "--loss-column", "accuracy"]
+    assert main(["fit", str(tmp_path / "percent.csv"), *words]) == 2
+    error = capsys.readouterr().err
+    assert re.search(r"row 1: accuracy is 26\.6\d*, and ceiling is a law of shares up to 1: per cent\? Divide", error)
+    for name in ("share", "sign"):
+        assert told(tmp_path, str(tmp_path / f"{name}.csv"), *words)["fits"][0]["params"]["E"]["value"] < 0.2
+
+
+def test_small_amounts_of_tokens_are_doubted_where_they_are_all_that_a_law_reads(tmp_path: Path) -> None:
+    for name, unit in (("billions", 1e9), ("plain", 1.0)):
+        rows = [f"{d / unit},{1.7 + 40 / d**0.25}" for d in np.geomspace(1e8, 2e10, 6)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["D,loss", *rows]) + "\n")
+    note = told(tmp_path, str(tmp_path / "billions.csv"), "--law", "power")["notes"]
+    assert [each[:44] for each in note] == ["D is at most 20: in millions or billions? Th"]
+    assert told(tmp_path, str(tmp_path / "billions.csv"), "--law", "rectified")["notes"] == []  # D may be examples
+    assert told(tmp_path, str(tmp_path / "plain.csv"), "--law", "power")["notes"] == []
+
+
+def test_a_zero_that_one_law_refuses_is_said_with_its_name_and_the_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{d},{0.8 + 6 / (1 + (d / 300) ** 0.5)}" for d in (0, 100, 200, 400, 800, 1600, 3200, 6400)]
+    (tmp_path / "zero.csv").write_text("\n".join(["examples,loss", *rows]) + "\n")
+    words = [str(tmp_path / "zero.csv"), "--law", "rectified", "--columns", "D=examples"]
+    assert main(["fit", *words, "--law", "power"]) == 2
+    assert "row 1: power needs D above 0, got 0; leave such rows out with --where 'D>0'" in capsys.readouterr().err
+    assert len(told(tmp_path, *words, "--law", "power", "--where", "D>0")["fits"]) == 2
+    assert told(tmp_path, *words)["fits"][0]["num_points"] == 8
+
+
+@pytest.mark.parametrize(
+    ("law", "columns", "what"),
+    [
+        ("mixture", {"w:a": [0.2, 0.5, 0.7], "w:b": [0.8, 0.5, 0.3]}, "mixtures: 3, and a fit needs 4 or more"),
+        ("logistic", {"L": [3.0, 2.5, 2.2]}, "losses: 3, and a fit needs 5 or more"),
+        ("power", {"D": [1e8, 1e9, 1e10]}, "sizes: 3, and a fit needs 4 or more"),
+    ],
+)
+def test_of_too_few_points_it_is_said_what_is_too_few(
+    law: str, columns: dict[str, list[float]], what: str, tmp_path: Path
+) -> None:
+    write_csv(
+        tmp_path / "few.csv", {**{name: np.array(x) for name, x in columns.items()}, "y": np.array([3, 2.9, 2.8])}
+    )
+    fit = told(tmp_path, str(tmp_path / "few.csv"), "--law", law, "--loss-column", "y")["fits"][0]
+    assert fit["status"] == "too_few_points"
+    assert fit["why"].startswith(f"Too few different {what}")

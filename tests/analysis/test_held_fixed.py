@@ -95,7 +95,7 @@ def test_a_multiplier_that_is_a_bound_is_called_that_and_nothing_else(
         (0.0, 0.0, float("inf"), "no limit"),
         (0.78, 0.0, 0.81, "0.78 (below 0.81)"),
         (3.1, 2.7, float("inf"), "3.10 (above 2.70)"),
-        (1.2, 0.0, float("inf"), "1.2 (no interval)"),
+        (1.2, 0.0, float("inf"), "1.20 (no interval)"),
         (2.0, 1.5, 2.5, "2.0 (1.5 to 2.5)"),
         (4.0, 1.03, 11.0, "4.00 (1.03 to 11.00)"),
     ],

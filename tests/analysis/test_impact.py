@@ -101,5 +101,6 @@ def test_the_demo_study_gets_an_impact_table_and_one_recipe_of_one_seed_does_not
     shown = section(study, answer(study))
     assert shown is not None
     assert "size makes" in shown.paragraphs[0]
+    assert all(len(row[3].replace(".", "").lstrip("0")) == 2 for row in shown.tables[0].texts)
     trees = [planted.spec(size, 0) for size in planted.SIZES]
     assert data_impact(build_study(read_runs([str(planted.write_study(tmp_path / "b", trees))]))) is None

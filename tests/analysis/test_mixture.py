@@ -199,7 +199,30 @@ def test_two_mixtures_lead_with_what_they_do_not_tell(tmp_path: Path) -> None:
     assert "best mixture" not in said
     assert "20 % code" in said
     assert ("that of the headline" in said) is (results.main is not None)
+    best = next(table for table in found.tables if table.name == "best_mixture")
+    assert sorted(row[1] for row in best.texts) == ["20", "80"]
+    assert best.columns[1] == "reference weight [%]"
     assert not any("So few mixtures" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("shares", "is_far"), [((0.2, 0.8), True), ((0.2, 0.4, 0.6, 0.8), False), ((0.2, 0.3, 0.8), True)]
+)
+def test_between_mixtures_that_lie_far_apart_the_curve_is_dashed(
+    tmp_path: Path, shares: tuple[float, ...], is_far: bool
+) -> None:
+    mixtures = np.array([[share, 1 - share] for share in shares])
+    study = study_of(tmp_path, mixtures, ("docs", "code"))
+    found = section(study, answer(study))
+    assert found is not None
+    (drawing,) = found.drawings
+    curves = [line for line in drawing.figure.axes[0].get_lines() if len(line.get_xdata()) > 2]
+    dashed = [line for line in curves if line.is_dashed()]
+    assert bool(dashed) is is_far
+    assert ("Dashed curve" in drawing.caption) is is_far
+    solid = next(line for line in curves if line not in dashed and line.get_marker() == "None")
+    drawn = np.asarray(solid.get_xdata())[np.isfinite(np.asarray(solid.get_ydata(), float))]
+    assert (len(drawn) > 30) is not is_far
 
 
 def test_too_few_mixtures_or_a_second_difference_give_no_surface(tmp_path: Path) -> None:

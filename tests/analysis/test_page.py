@@ -6,9 +6,11 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from matplotlib.figure import Figure
 from planted import SIZES, demo_trees, spec, write_study
 
@@ -50,6 +52,14 @@ def test_the_page_is_in_the_order_that_a_reader_needs(english: Report) -> None:
     lines = english.path.with_suffix(".md").read_text().splitlines()
     titles = ["Caveats", *(part.section.title for part in english.page.parts)]
     assert [line[3:] for line in lines if line[:3] == "## "] == titles
+
+
+def test_who_leaves_the_question_gets_one_that_fits(english: Report) -> None:
+    settings = yaml.safe_load((Path(__file__).parents[2] / "conf" / "run.yaml").read_text(encoding="utf-8"))
+    assert settings["study"]["question"] == page.NO_QUESTION
+    left = replace(english.page, study=replace(english.study, question=page.NO_QUESTION))
+    assert left.question == "What loss do these runs reach?"
+    assert english.page.question == english.study.question
 
 
 def test_figures_are_the_same_however_many_processes_draw(english: Report, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +141,16 @@ def test_the_language_is_a_setting_or_an_option(tmp_path: Path) -> None:
     for arguments in (["--language", "zh"], ["report.language=zh"]):
         assert main(["report", str(tmp_path), *arguments]) == 0
         assert "注意事项" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_the_language_as_a_setting_may_stand_anywhere(tmp_path: Path) -> None:
+    runs, out = str(write_study(tmp_path / "runs", [spec(SIZES[0], 0)])), tmp_path / "out"
+    for i, words in enumerate(
+        ([runs, "--out", "{out}", "report.language=zh"], ["report.language=zh", "--out", "{out}", runs])
+    ):
+        place = out / str(i)
+        assert main(["report", *(word.format(out=place) for word in words)]) == 0
+        assert "注意事项" in (place / "report.md").read_text()
 
 
 def test_without_a_chinese_font_figures_are_in_english_and_the_page_says_so(

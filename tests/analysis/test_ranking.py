@@ -21,8 +21,10 @@ from analysis.contrasts.studentized_range import studentized_range
 from analysis.laws.power import PowerLaw
 from analysis.page.answer import answer
 from analysis.page.figures import GREY, colours, headline_figure
+from analysis.page.table import number_text
 from analysis.runs.points import Study, build_study
 from analysis.runs.records import read_runs
+from analysis.sections.contrasts import section
 
 DOMAINS = ("code", "docs", "legal")
 
@@ -105,6 +107,11 @@ def test_without_repeated_seeds_nothing_is_called_better_however_far_apart(tmp_p
         f"Cannot tell without repeated seeds: at 2M tokens {best} had the lowest loss on"
     )
     assert "measured once each; repeat the best few with other seeds" in told["headline"]
+    gaps = {row["recipe"]: row["gap_to_best"] for row in told["ranking"]["recipes"][1:]}
+    (reference,) = {c["b"] for c in told["contrasts"]}
+    near, far = ((name, number_text(gaps[name]["value"], 2)) for name in (next(iter(gaps)), reference))
+    assert f"{near[1]} nats per token below the next ({near[0]})" in told["headline"]
+    assert f" and {far[1]} below the reference ({far[0]})" in told["headline"]
     assert {(c["decision"], c["reason"]) for c in told["contrasts"]} == {("cannot_tell", "no_repeated_seeds")}
     assert {c["trend"] for c in told["contrasts"]} == {"not known"}
     assert told["ranking"]["best"] is None
@@ -113,6 +120,17 @@ def test_without_repeated_seeds_nothing_is_called_better_however_far_apart(tmp_p
     for c in told["contrasts"]:
         for name in ("gap", "multiplier", "at_smallest"):
             assert c[name] is None or (c[name]["lo"], c[name]["hi"]) == (None, None)
+
+
+def test_without_repeated_seeds_no_caption_of_the_contrasts_speaks_of_drawn_intervals(tmp_path: Path) -> None:
+    found = study(tmp_path, swarm_trees(4))
+    shown = section(found, answer(found))
+    assert shown is not None
+    assert shown.paragraphs[1].startswith(
+        "No seed is repeated, so how far chance moves a loss is not known. Hence there"
+    )
+    assert "no interval is known" in shown.drawings[0].caption
+    assert not any("95 % interval" in drawing.caption for drawing in shown.drawings)
 
 
 def test_one_repeated_seed_in_one_recipe_is_too_little_to_decide(tmp_path: Path) -> None:

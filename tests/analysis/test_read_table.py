@@ -80,7 +80,13 @@ def test_a_bad_table_is_refused_with_the_row(tmp_path: Path, cells: Cells, messa
 def test_a_run_without_a_name_twice_is_refused_too(tmp_path: Path) -> None:
     cells = repeated_row(good(), 2)
     del cells["run"]
-    with pytest.raises(AnalysisError, match="row 7: the same run is there before, with the same amounts, in row 2"):
+    wanted = "row 7: the same run is there before, with the same amounts, in row 2: .*a column named seed tells them"
+    with pytest.raises(AnalysisError, match=wanted):
+        read_table(written(tmp_path, cells))
+    cells["seed"] = [*range(7)]
+    assert len(read_table(written(tmp_path, cells))) == 7
+    cells["seed"][6] = 1
+    with pytest.raises(AnalysisError, match=r"a run counts once$"):
         read_table(written(tmp_path, cells))
 
 
@@ -132,6 +138,20 @@ def test_columns_are_mapped_and_usual_names_are_known(tmp_path: Path) -> None:
     assert list(table.columns["D"]) == [1e9, 2e9]
     assert list(table.recipe) == ["x", "y"]
     assert table.response == "val_loss"
+
+
+@pytest.mark.parametrize("name", ["n_parameters", "non_embedding_params", "Param Count", "total_params", "Model Size"])
+def test_sizes_go_by_many_names(tmp_path: Path, name: str) -> None:
+    cells: Cells = {name: [1e8, 2e8], "D": [1e9, 2e9], "loss": [3.0, 2.8]}
+    assert read_table(written(tmp_path, cells), needs=("N", "D")).columns["N"].tolist() == [1e8, 2e8]
+
+
+def test_a_letter_in_a_condition_is_its_column(tmp_path: Path) -> None:
+    cells: Cells = {"examples": [0, 100, 200], "loss": [4.0, 3.0, 2.8]}
+    path = written(tmp_path, cells)
+    with pytest.raises(AnalysisError, match=r"row 1: D must be .* got 0; leave such rows out with --where 'D>0'"):
+        read_table(path, needs=("D",), columns={"D": "examples"})
+    assert read_table(path, needs=("D",), columns={"D": "examples"}, where=["D>0"]).row.tolist() == [2, 3]
 
 
 def test_weights_are_found_by_a_pattern_and_domains_named_after_it(tmp_path: Path) -> None:

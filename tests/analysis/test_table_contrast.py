@@ -64,6 +64,19 @@ def test_a_planted_multiplier_at_equal_model_size_is_recovered() -> None:
     assert found.gap.value == pytest.approx(loss(N[-1], D[-1], WORTH) - loss(N[-1], D[-1]), rel=0.01)
 
 
+@pytest.mark.parametrize("factor", [1e4, 1e-4])
+def test_the_unit_of_the_loss_changes_no_multiplier(factor: float) -> None:
+    plain = table(np.random.default_rng(2))
+    found, other = (compare_table(replace(plain, y=times * plain.y), "a", "b") for times in (1.0, factor))
+    assert other.decision is found.decision
+    for one, two, times in ((found.multiplier, other.multiplier, 1.0), (found.gap, other.gap, factor)):
+        assert one is not None
+        assert two is not None
+        assert [two.value, two.lo, two.hi] == pytest.approx(
+            [times * one.value, times * one.lo, times * one.hi], rel=1e-4
+        )
+
+
 def test_the_order_of_rows_and_the_unit_of_tokens_change_nothing() -> None:
     rng = np.random.default_rng(2)
     plain = table(rng)

@@ -108,6 +108,6 @@ def test_of_several_crossings_the_one_that_is_settled_is_told() -> None:
 
 
 def test_every_reason_has_a_sentence() -> None:
-    codes = ("within_noise", "no_repeated_seeds", "too_few_repeated_seeds", "no_law", "beyond_reach")
+    codes = ("within_noise", "no_repeated_seeds", "too_few_repeated_seeds", "no_law", "checkpoints", "beyond_reach")
     assert all(reason_text(code).endswith(".") for code in codes)
     assert reason_text(None) == ""

@@ -65,8 +65,8 @@ def test_the_headline_names_gain_interval_and_decision_of_each_task(found: Downs
     gains = text.partition(". ")[0]
     assert gains.count("accuracy +0.") == MOST_TASKS
     assert f"on {len(GAINS)} of" in gains
-    assert "Pretraining is behind training from scratch on harm accuracy -0." in text
-    assert "Cannot tell whether pretraining beats training from scratch on flat accuracy " in text
+    assert "Pretraining is behind training from scratch: harm accuracy -0." in text
+    assert "Cannot tell whether pretraining beats training from scratch: flat accuracy " in text
 
 
 def test_without_runs_from_scratch_the_level_is_of_the_best(tmp_path: Path) -> None:

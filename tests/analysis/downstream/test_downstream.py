@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import ANY
 
@@ -15,7 +16,7 @@ from planted import POOR, RICH, demo_trees, spec, write_study
 from planted_tasks import FULL, SIZES, PlantedTask, Tuned, finetune_spec, write_child, write_tasks
 
 from analysis.__main__ import main
-from analysis.downstream.cells import Z
+from analysis.downstream.cells import Gap, Z
 from analysis.downstream.cost_tables import full_cost_table
 from analysis.downstream.downstream import Downstream, downstream
 from analysis.downstream.facts import facts
@@ -23,7 +24,9 @@ from analysis.downstream.headline import headline
 from analysis.downstream.tables import demand_table
 from analysis.downstream.task_run import DECIDING
 from analysis.downstream.words import caveats, scratch_sentences
+from analysis.fitting.result import Estimate
 from analysis.page.language import speaking
+from analysis.page.page import NO_QUESTION
 from analysis.page.summary import plain
 from analysis.report import Report, report
 from analysis.runs.logs import AnalysisError
@@ -121,7 +124,7 @@ def test_a_baseline_that_is_not_beaten_is_said(found: Downstream) -> None:
     assert verdicts["ner"].verdict == "worse"
     assert verdicts["sst2"] is not None
     assert verdicts["sst2"].verdict == "better"
-    assert "The fine-tuned models are behind the baseline on ner f1 -" in headline(found)
+    assert "The fine-tuned models are behind the baseline: ner f1 -" in headline(found)
     assert any("it does not beat the baseline tfidf_logreg: it is behind by" in s for s in scratch_sentences(found))
 
 
@@ -229,6 +232,8 @@ def written(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 def test_a_study_of_fine_tunings_alone_becomes_a_report_about_its_tasks(written: Report) -> None:
     assert written.headline.startswith("Pretraining beats training from scratch beyond the noise on 2 of 3 tasks: ")
+    left = replace(written.page, study=replace(written.study, question=NO_QUESTION))
+    assert left.question == "How well do the models do on the tasks?"
     out = written.path.parent
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     figures = ("task_tokens", "task_labels", "task_upstream", "task_compression")
@@ -299,6 +304,27 @@ def test_without_repeated_seeds_nothing_is_claimed(tmp_path: Path) -> None:
     assert found.best[0].best is None
     assert any("too few seeds of fine-tuning are repeated" in text for text in caveats(found))
     assert "Too few seeds are repeated to tell anything from chance" in headline(found)
+
+
+def test_with_too_few_seeds_a_compression_is_told_without_an_interval(tmp_path: Path) -> None:
+    write_tasks(tmp_path, [SST2], sizes=SIZES[:1], seeds=2, labels=(800,), compress=("pruned",))
+    said = headline(downstream([str(tmp_path)]))
+    assert re.search(r"keeps 9\d\.\d % of its accuracy on sst2 \(no interval: too few seeds are repeated\)", said)
+
+
+def test_a_share_kept_ends_where_the_metric_does(found: Downstream) -> None:
+    wide = Gap(Estimate(-0.03, -2.0, 1.94))
+    kept = replace(found.compressions[0], change=wide).share_kept
+    assert kept.lo == 0.0
+    assert kept.hi == pytest.approx(1 / found.compressions[0].original)
+
+
+def test_where_labels_are_asked_about_a_gain_says_at_how_many(tmp_path: Path) -> None:
+    write_tasks(tmp_path, [SST2], sizes=SIZES[:1], seeds=3, labels=(200, 800, 3200))
+    assert re.search(
+        r"from scratch[^:]*: sst2 accuracy [+-]0\.\d+ \([^)]*\) with 3,200 labels",
+        headline(downstream([str(tmp_path)])),
+    )
 
 
 @pytest.mark.parametrize("replicates", [None, 100])

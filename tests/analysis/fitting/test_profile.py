@@ -9,9 +9,11 @@ from scipy import stats
 from analysis.fitting.law_fit import LawFit, fit_law
 from analysis.fitting.minimise import minimise
 from analysis.fitting.objective import LeastSquares
+from analysis.fitting.result import Status
 from analysis.laws.exchange import Exchange
-from analysis.laws.law import Array
+from analysis.laws.law import Array, Law
 from analysis.laws.power import Power
+from analysis.laws.rectified import Rectified
 from analysis.runs.run_table import RunTable
 
 
@@ -90,11 +92,45 @@ def test_a_derived_quantity_has_the_interval_of_the_parameter_that_it_is() -> No
 
 
 def test_an_end_that_the_data_do_not_set_is_open() -> None:
-    """A loss that does not fall fits any beta, with B at next to nothing."""
+    """A loss that does not fall fits any beta, with B at next to nothing, and any E, with beta at nothing."""
     params = fit_law(noisy(4.0, 1e-9, 0.3, seeds=3, seed=1), Power()).params
     assert (params["beta"].lo, params["beta"].hi) == (0.0, np.inf)
     assert params["B"].lo == 0.0
-    assert 3.9 < params["E"].lo < 4.0 < params["E"].hi < 4.1
+    assert params["E"].lo == 0.0
+    assert 4.0 < params["E"].hi < 4.1
+
+
+def level(sd: float, fall: float, seed: int) -> RunTable:
+    """9 losses about 2 whose noise has no trend; they fall by `fall` standard deviations of it from first to last."""
+    x: Array = np.linspace(-0.5, 0.5, 9)
+    rng = np.random.default_rng(seed)
+    z = rng.uniform(0.5, 1.5, 9) * (-1.0) ** (np.arange(9) + seed)  # to and fro: no first one is apart
+    z -= np.polyval(np.polyfit(x, z, 1), x)
+    return table(1e7 * 2.0 ** np.arange(9.0), 2 * np.exp(sd * (z / z.std() - fall * x)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("fall", [-0.5, 0.0, 0.5])
+@pytest.mark.parametrize("sd", [0.001, 0.01])
+def test_where_losses_do_not_fall_every_exponent_fits_and_no_floor_above_them(
+    sd: float, fall: float, seed: int
+) -> None:
+    """Any share of the level may be E, and what is left falls with any exponent, or is nothing."""
+    runs = level(sd, fall, seed)
+    fit = fit_law(runs, Power())
+    assert fit.status is Status.NOT_IDENTIFIED
+    assert (fit.params["beta"].lo, fit.params["beta"].hi) == (0.0, np.inf)
+    assert fit.params["B"].lo == 0.0
+    assert fit.params["E"].lo == 0.0
+    mean = float(np.exp(np.log(runs.y).mean()))
+    assert mean < fit.params["E"].hi < mean * np.exp(3 * sd)
+
+
+@pytest.mark.parametrize("law", [Rectified(), Power()])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_floor_lies_above_the_losses(law: Law, seed: int) -> None:
+    runs = level(0.001, 0.0, seed)
+    assert fit_law(runs, law).params["E"].hi < 1.002 * runs.y.max()
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.fitting.frontier import optimum
+from analysis.fitting.law_fit import fit_law
 from analysis.fitting.minimise import Minimum, minimise
-from analysis.fitting.objective import Huber
+from analysis.fitting.objective import Huber, LeastSquares
 from analysis.laws.data_constrained import DataConstrained
 from analysis.laws.law import Array, law_named, law_names
 from analysis.runs.run_table import RunTable
@@ -34,6 +36,8 @@ def fitted(names: dict[str, Planted]) -> list[str]:
 
 
 FITTED = pytest.mark.parametrize("case", fitted(PLANTED))
+HAS_UNIT = pytest.mark.parametrize("case", [name for name, case in PLANTED.items() if case.law.name != "ceiling"])
+"""A ceiling of 1 is one of a share."""
 
 
 def test_every_law_is_planted_somewhere() -> None:
@@ -109,15 +113,42 @@ def test_units_of_sizes_do_not_matter(case: str, unit: float, letters: tuple[str
     np.testing.assert_allclose(law.loss(other.theta, small.columns), own.law.loss(one.theta, noisy.columns), rtol=1e-6)
 
 
-@pytest.mark.parametrize("case", ["power", "chinchilla", "joint", "overtraining"])
-def test_units_of_the_loss_only_scale_what_has_its_unit(case: str) -> None:
+@pytest.mark.parametrize("factor", [1e4, 1e-4])
+@HAS_UNIT
+def test_a_fit_is_the_same_in_every_unit_of_the_response(case: str, factor: float) -> None:
+    """Nats, millinats, nats per sequence: what has the unit is multiplied, ends of intervals too; all else stays."""
     own = PLANTED[case]
     noisy = own.with_noise(0.003, seed=10)
-    in_bits = replace(noisy, y=noisy.y / np.log(2))
-    one, other = found_in(own, noisy), found_in(own, in_bits)
-    for param, nats, bits in zip(own.law.params, one.theta, other.theta, strict=True):
-        factor = 1 / np.log(2) if param.unit.startswith("nats") else 1.0
-        assert bits == pytest.approx(nats * factor, rel=1e-5), param.name
+    objective = Huber() if own.law.response == "loss" else LeastSquares("raw")
+    one = fit_law(noisy, own.law, objective=objective, hold_out=1)
+    other = fit_law(replace(noisy, y=factor * noisy.y), own.law, objective=objective, hold_out=1)
+    assert (other.status, other.unsettled) == (one.status, one.unsettled)
+    for name in ("value", "lo", "hi"):
+        ends = np.array([[getattr(estimate, name) for estimate in fit.params.values()] for fit in (one, other)])
+        np.testing.assert_allclose(ends[1], own.law.rescaled(ends[0], factor), rtol=2e-3, atol=0, err_msg=name)
+    np.testing.assert_allclose(other.theta, own.law.rescaled(one.theta, factor), rtol=1e-5)
+    at = noisy.columns
+    np.testing.assert_allclose(other.predict(at), factor * one.predict(at), rtol=1e-7)
+    np.testing.assert_allclose(other.interval(at), factor * np.array(one.interval(at)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1e4, 1e-4])
+@pytest.mark.parametrize("case", ["chinchilla", "isoflop"])
+def test_what_a_budget_buys_best_is_the_same_in_every_unit_of_the_loss(case: str, factor: float) -> None:
+    noisy = PLANTED[case].with_noise(0.003, seed=10)
+    one, other = (
+        optimum(fit_law(replace(noisy, y=times * noisy.y), PLANTED[case].law), 1e22) for times in (1.0, factor)
+    )
+    for name, times in (("num_params", 1.0), ("tokens", 1.0), ("exponent", 1.0), ("loss", factor)):
+        ours, theirs = getattr(one, name), getattr(other, name)
+        expected = times * np.array([ours.value, ours.lo, ours.hi])
+        np.testing.assert_allclose([theirs.value, theirs.lo, theirs.hi], expected, rtol=2e-3, err_msg=name)
+
+
+@HAS_UNIT
+def test_parameters_that_have_the_unit_of_the_response_carry_all_of_it(case: str) -> None:
+    law, theta, table = PLANTED[case].law, PLANTED[case].theta, PLANTED[case].table
+    np.testing.assert_allclose(law.loss(law.rescaled(theta, 1e4), table.columns), 1e4 * table.y, rtol=1e-12)
 
 
 def test_repeated_data_at_one_epoch_are_the_law_without_repetition() -> None:
