@@ -101,7 +101,7 @@ def test_processes_end_with_the_one_that_forked_them() -> None:
     code = """
 import os, time
 from analysis.page.processes import side_by_side
-side_by_side([lambda: (print(os.getpid(), flush=True), time.sleep(60))] * 2, 2)
+side_by_side([lambda: (os.write(1, b"%d\\n" % os.getpid()), time.sleep(60))] * 2, 2)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as forking:
         assert forking.stdout is not None

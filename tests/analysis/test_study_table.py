@@ -48,8 +48,9 @@ def test_runs_written_as_points_and_read_back_give_the_same_fit(folder: Path, st
     direct = fit_table(table_of(study, "docs"), ["power"], hold_out=1)
     for a, b, c in zip(read.fits, own.fits, direct.fits, strict=True):
         assert a.group == b.group == c.group
-        np.testing.assert_allclose(a.fit.theta, b.fit.theta, rtol=1e-9)
-        np.testing.assert_allclose(a.fit.theta, c.fit.theta, rtol=1e-9)
+        for other in (b, c):  # rows in another order: sums round otherwise, and the minimum is flat
+            np.testing.assert_allclose(a.fit.theta, other.fit.theta, rtol=1e-7)
+            assert a.fit.value == pytest.approx(other.fit.value, rel=1e-12)
         assert a.fit.num_clusters == b.fit.num_clusters == 3
         assert a.fit.num_runs == b.fit.num_runs == len(a.fit.table)  # a run of its own for every size of a trunk
 
