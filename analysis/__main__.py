@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[:1] == [name]:
             verb = importlib.import_module(f"analysis.verbs.{name}")
             verb.add_arguments(parser_of_verb)
-    words = getattr(verb, "as_options", list)(words)
+    words = getattr(verb, "as_options", list)(words)  # of settings, such as report.language=zh
     arguments = parser.parse_args(words)
     assert verb is not None  # a word that is no verb ended in parse_args
     try:

@@ -112,3 +112,12 @@ def server() -> ForkServerContext:
 @pytest.fixture
 def lab(server: ForkServerContext, cache: Path) -> Lab:
     return Lab(server, cache)
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one works: a folder with a file for each of two domains, and a cache."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SCALING_CACHE", str(tmp_path / "cache"))
+    for domain in "ab":
+        (tmp_path / f"{domain}.jsonl").write_text('{"text": "some words of a document"}\n', encoding="utf-8")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+from composing import OWN, compose
 
-from scaling.__main__ import compose_points
 from scaling.child import AnySpec, CompressSpec, FinetuneSpec, parent_of, pretraining_of
 from scaling.config_errors import ConfigError
 from scaling.identity import directory_name, fingerprint
 from scaling.spec import RunSpec
 
-OWN = ["corpus=own", *(f"+corpus.domains.{d}={{kind:local,path:{d}.jsonl}}" for d in "ab")]
 TASK = [
     "task=sst2",
     "task.rows={kind:local,train:task.jsonl,validation:null,test:null}",
@@ -24,23 +22,15 @@ TASK = [
 
 
 @pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SCALING_CACHE", str(tmp_path / "cache"))
-    for domain in "ab":
-        (tmp_path / f"{domain}.jsonl").write_text('{"text": "some words of a document"}\n', encoding="utf-8")
+def _own_task(own_folder: None, tmp_path: Path) -> None:
     rows = [{"text": f"row number {number} of the task", "label": number % 2} for number in range(60)]
     (tmp_path / "task.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def specs(monkeypatch: pytest.MonkeyPatch, *overrides: str) -> list[AnySpec]:
-    monkeypatch.setattr(sys, "argv", ["scaling"])
-    return [
-        point.spec
-        for point in compose_points(
-            [*("-m" for each in overrides if each == "-m"), *OWN, *(each for each in overrides if each != "-m")]
-        )
-    ]
+    multirun = [each for each in overrides if each == "-m"]
+    found = compose(monkeypatch, *multirun, *OWN, *(each for each in overrides if each != "-m"))
+    return [point.spec for point in found]
 
 
 def tuned(monkeypatch: pytest.MonkeyPatch, *overrides: str) -> list[FinetuneSpec]:
